@@ -1,0 +1,82 @@
+//! The environment trait and the borrowed views that pass through it.
+
+use crate::{EnvError, Frame, NpRng, Space, StateReader, StateWriter};
+
+/// One simulator, with Gymnasium's semantics.
+///
+/// `step` and `reset` write the observation into the caller's buffer and allocate nothing. Every random draw comes
+/// from the `rng` that is passed in, so a seeded generator reproduces an episode exactly.
+pub trait Env: Send {
+    /// The space that observations lie in.
+    fn observation_space(&self) -> &Space;
+
+    /// The space that actions must lie in.
+    fn action_space(&self) -> &Space;
+
+    /// Starts a new episode and writes its first observation.
+    fn reset(&mut self, rng: &mut NpRng, obs: ObsMut<'_>);
+
+    /// Advances one step with an action of [`Env::action_space`] and writes the observation that follows.
+    ///
+    /// Callers with untrusted actions go through [`crate::VecEnv`], which checks them.
+    fn step(&mut self, action: ActionRef<'_>, rng: &mut NpRng, obs: ObsMut<'_>) -> StepOutcome;
+
+    /// Writes all that [`Env::load_state`] needs to go on bit for bit from here.
+    fn save_state(&self, to: &mut StateWriter);
+
+    /// Restores what [`Env::save_state`] wrote.
+    ///
+    /// # Errors
+    /// [`EnvError::State`] if the bytes are not a state of this environment.
+    fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError>;
+
+    /// A picture of the current state; `None` where the environment has none.
+    fn render(&self) -> Option<Frame> {
+        None
+    }
+}
+
+/// What a step returned besides its observation. The two ends of an episode are never merged: `terminated` is an end
+/// of the task itself (no future reward), `truncated` a limit from outside (the value of the last observation counts).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOutcome {
+    /// Reward of this step, as the reference computes it in double precision.
+    pub reward: f64,
+    /// The state that was reached is terminal.
+    pub terminated: bool,
+    /// The episode was cut off from outside, for example by a time limit.
+    pub truncated: bool,
+}
+
+/// A borrowed observation row to write to; the variant is [`Space::dtype`] of the observation space.
+#[derive(Debug)]
+pub enum ObsMut<'a> {
+    /// 32-bit floats: `Box` spaces of real numbers.
+    F32(&'a mut [f32]),
+    /// Bytes: pixels and `MultiBinary`.
+    U8(&'a mut [u8]),
+    /// Integers: `Discrete`, `MultiDiscrete`.
+    I32(&'a mut [i32]),
+}
+
+/// A borrowed action of one environment; the variant is [`Space::dtype`] of the action space.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ActionRef<'a> {
+    /// 32-bit floats: `Box` spaces.
+    F32(&'a [f32]),
+    /// Bytes: `MultiBinary`.
+    U8(&'a [u8]),
+    /// Integers: `Discrete` (one element), `MultiDiscrete`.
+    I32(&'a [i32]),
+}
+
+/// Borrowed actions of `N` environments, row after row: `[N, A]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Actions<'a> {
+    /// 32-bit floats: `Box` spaces.
+    F32(&'a [f32]),
+    /// Bytes: `MultiBinary`.
+    U8(&'a [u8]),
+    /// Integers: `Discrete`, `MultiDiscrete`.
+    I32(&'a [i32]),
+}

@@ -1,0 +1,87 @@
+//! What can go wrong with an environment.
+
+/// An error of this crate; each message names the environment or option, what was expected and what was found.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvError {
+    /// No environment has this id.
+    #[error("unknown environment `{id}`{}", nearest(.nearest))]
+    UnknownEnv {
+        /// The id that was asked for.
+        id: String,
+        /// The registered id that looks most like it.
+        nearest: Option<String>,
+    },
+    /// The environment has no such option.
+    #[error("{env} has no option `{option}`{}", nearest(.nearest))]
+    UnknownOption {
+        /// The environment.
+        env: String,
+        /// The option that was given.
+        option: String,
+        /// The option of this environment that looks most like it.
+        nearest: Option<String>,
+    },
+    /// An option's value has the wrong type or lies out of range.
+    #[error("{env}: option `{option}` must be {expected}, found {found}")]
+    BadOption {
+        /// The environment.
+        env: String,
+        /// The option.
+        option: String,
+        /// What it must be.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+    /// An action lies outside the action space.
+    #[error("{env}: action {action} of environment {index} is not in {space}")]
+    BadAction {
+        /// The environment's id.
+        env: String,
+        /// Which environment of the batch.
+        index: usize,
+        /// The action as text.
+        action: String,
+        /// The action space as text.
+        space: String,
+    },
+    /// A batch has the wrong element type or length.
+    #[error("{env}: expected {expected}, found {found}")]
+    BadBatch {
+        /// The environment's id.
+        env: String,
+        /// Type and length that were expected.
+        expected: String,
+        /// Type and length that were found.
+        found: String,
+    },
+    /// `step` before the first `reset`, or past an episode's end with autoreset disabled.
+    #[error("{env}: environment {index} must be reset before it is stepped")]
+    NeedsReset {
+        /// The environment's id.
+        env: String,
+        /// Which environment of the batch.
+        index: usize,
+    },
+    /// Saved state bytes do not fit.
+    #[error("saved environment state: expected {expected}, found {found}")]
+    State {
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// The environment breaks its contract.
+    #[error("{env} breaks the environment contract: {problem}")]
+    Contract {
+        /// The environment's id.
+        env: String,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+fn nearest(name: &Option<String>) -> String {
+    name.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
+}

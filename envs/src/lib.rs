@@ -1,0 +1,42 @@
+//! Reinforcement-learning environments with Gymnasium's ids, numbers and seeds.
+//!
+//! This crate knows nothing of tensors or learning: it builds in seconds and is useful alone. An [`Env`] is one
+//! simulator; a [`VecEnv`] steps many of them into contiguous `[N, ...]` buffers; a [`BatchEnv`] is a
+//! structure-of-arrays stepper for simulators with simple dynamics.
+//!
+//! ```
+//! use hotfire_envs::{Actions, AutoresetMode, VecEnv};
+//! let mut envs = VecEnv::make("CartPole-v1", 4, AutoresetMode::SameStep)?;
+//! envs.reset(7);
+//! envs.step(Actions::I32(&[0, 1, 0, 1]))?;
+//! assert_eq!(envs.rewards(), &[1.0; 4]);
+//! # Ok::<(), hotfire_envs::EnvError>(())
+//! ```
+
+mod batch;
+mod check;
+mod classic;
+mod env;
+mod error;
+mod options;
+mod registry;
+mod render;
+mod rng;
+mod space;
+mod state;
+mod vec_env;
+mod wrappers;
+
+pub use batch::BatchEnv;
+pub use check::check_env;
+pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
+pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};
+pub use error::EnvError;
+pub use options::{OptionValue, Options};
+pub use registry::{ENVS, EnvSpec, make, spec};
+pub use render::Frame;
+pub use rng::NpRng;
+pub use space::{Dtype, Space, Value};
+pub use state::{StateReader, StateWriter};
+pub use vec_env::{AutoresetMode, Buffer, VecEnv};
+pub use wrappers::TimeLimit;

@@ -1,0 +1,111 @@
+//! Keyword arguments of environments, as they come from a config file.
+
+use crate::EnvError;
+
+/// The value of one option.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OptionValue {
+    /// A truth value.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A real number.
+    Float(f64),
+    /// A text.
+    Text(String),
+    /// A list of texts, for example the rows of a map.
+    Lines(Vec<String>),
+}
+
+/// Options given to an environment. An environment takes what it knows and then calls [`Options::finish`], which
+/// refuses what is left.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    env: String,
+    given: Vec<(String, OptionValue)>,
+    known: Vec<&'static str>,
+}
+
+impl Options {
+    /// Options for the environment `env`.
+    pub fn new(env: &str, given: Vec<(String, OptionValue)>) -> Self {
+        Self { env: env.to_owned(), given, known: Vec::new() }
+    }
+
+    fn take(&mut self, option: &'static str) -> Option<OptionValue> {
+        self.known.push(option);
+        let at = self.given.iter().position(|(name, _)| name == option)?;
+        Some(self.given.swap_remove(at).1)
+    }
+
+    /// An [`EnvError::BadOption`] of this environment.
+    pub fn bad(&self, option: &str, expected: &str, found: impl ToString) -> EnvError {
+        EnvError::BadOption {
+            env: self.env.clone(),
+            option: option.to_owned(),
+            expected: expected.to_owned(),
+            found: found.to_string(),
+        }
+    }
+
+    /// Takes a finite real number, or `default`.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a finite number.
+    pub fn f64(&mut self, option: &'static str, default: f64) -> Result<f64, EnvError> {
+        match self.take(option) {
+            None => Ok(default),
+            Some(OptionValue::Float(x)) if x.is_finite() => Ok(x),
+            Some(OptionValue::Int(x)) => Ok(x as f64),
+            Some(other) => Err(self.bad(option, "a finite number", other)),
+        }
+    }
+
+    /// Takes a truth value, or `default`.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a truth value.
+    pub fn bool(&mut self, option: &'static str, default: bool) -> Result<bool, EnvError> {
+        match self.take(option) {
+            None => Ok(default),
+            Some(OptionValue::Bool(x)) => Ok(x),
+            Some(other) => Err(self.bad(option, "true or false", other)),
+        }
+    }
+
+    /// Checks that every option given was taken.
+    ///
+    /// # Errors
+    /// [`EnvError::UnknownOption`] for the first that was not.
+    pub fn finish(self) -> Result<(), EnvError> {
+        match self.given.into_iter().next() {
+            None => Ok(()),
+            Some((option, _)) => Err(EnvError::UnknownOption {
+                nearest: nearest_name(&option, self.known.iter().copied()),
+                env: self.env,
+                option,
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Bool(x) => write!(f, "{x}"),
+            Self::Int(x) => write!(f, "{x}"),
+            Self::Float(x) => write!(f, "{x}"),
+            Self::Text(x) => write!(f, "\"{x}\""),
+            Self::Lines(x) => write!(f, "{x:?}"),
+        }
+    }
+}
+
+/// The candidate that looks most like `name`, if any looks like it at all.
+pub(crate) fn nearest_name<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
+    candidates
+        .map(|c| (strsim::jaro_winkler(&name.to_lowercase(), &c.to_lowercase()), c))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, c)| c.to_owned())
+}

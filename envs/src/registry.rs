@@ -1,0 +1,59 @@
+//! The list of environments. A new one is a file with a `SPEC` and one line in [`ENVS`].
+
+use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
+use crate::options::nearest_name;
+use crate::{BatchEnv, Env, EnvError, OptionValue, Options, TimeLimit};
+
+/// Every environment of this crate.
+pub const ENVS: &[EnvSpec] = &[
+    cartpole::SPEC,
+    acrobot::SPEC,
+    mountain_car::SPEC,
+    mountain_car_continuous::SPEC,
+    pendulum::SPEC,
+];
+
+/// What is registered of an environment.
+#[derive(Clone, Copy, Debug)]
+pub struct EnvSpec {
+    /// Gymnasium's id.
+    pub id: &'static str,
+    /// One line for listings.
+    pub summary: &'static str,
+    /// Steps after which an episode is truncated.
+    pub max_episode_steps: Option<u32>,
+    /// Mean return at which the task counts as solved.
+    pub reward_threshold: Option<f64>,
+    /// Frames a second at which one step a frame looks natural.
+    pub render_fps: u32,
+    /// Makes the bare environment, without the time limit.
+    pub make: fn(&mut Options) -> Result<Box<dyn Env>, EnvError>,
+    /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one.
+    pub make_batch: Option<fn(num_envs: usize, max_episode_steps: u32) -> Box<dyn BatchEnv>>,
+}
+
+/// The registered environment of this id.
+///
+/// # Errors
+/// [`EnvError::UnknownEnv`] with the nearest id.
+pub fn spec(id: &str) -> Result<&'static EnvSpec, EnvError> {
+    ENVS.iter().find(|s| s.id == id).ok_or_else(|| EnvError::UnknownEnv {
+        id: id.to_owned(),
+        nearest: nearest_name(id, ENVS.iter().map(|s| s.id)),
+    })
+}
+
+/// Makes an environment with its options and its registered time limit.
+///
+/// # Errors
+/// [`EnvError`] for an unknown id or option, or a value out of range.
+pub fn make(id: &str, options: &[(String, OptionValue)]) -> Result<Box<dyn Env>, EnvError> {
+    let spec = spec(id)?;
+    let mut options = Options::new(id, options.to_vec());
+    let env = (spec.make)(&mut options)?;
+    options.finish()?;
+    Ok(match spec.max_episode_steps {
+        Some(limit) => Box::new(TimeLimit::new(env, limit)),
+        None => env,
+    })
+}

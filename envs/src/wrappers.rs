@@ -1,0 +1,5 @@
+//! Wrappers: environments around an environment.
+
+mod time_limit;
+
+pub use time_limit::TimeLimit;

@@ -1,0 +1,2 @@
+//! The `hotfire` command.
+fn main() {}
