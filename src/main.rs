@@ -1,2 +1,35 @@
-//! The `hotfire` command.
-fn main() {}
+//! The `hotfire` command: trains, evaluates and films agents, and tells what there is.
+
+mod cli;
+mod doctor;
+mod eval;
+mod list;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use hotfire_core::CoreError;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let result = match cli::Cli::parse().command {
+        cli::Command::Train(args) => train::train(&args),
+        cli::Command::Eval(args) => eval::eval(&args),
+        cli::Command::List(args) => list::list(&args),
+        cli::Command::Env(args) => match args.command {
+            cli::EnvCommand::Check { id } => list::check_env(&id),
+        },
+        cli::Command::Doctor => doctor::doctor(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            let code = error.downcast_ref::<CoreError>().map_or(1, CoreError::exit_code);
+            ExitCode::from(u8::try_from(code).unwrap_or(1))
+        }
+    }
+}

@@ -1,1 +1,22 @@
-//! Part of Hotfire.
+//! Agents: one file per algorithm, and what they share: rollouts, advantage estimation, normalisation, evaluation.
+//!
+//! An algorithm implements [`Agent`]; [`AgentTask`] makes it a task of the run shell, with evaluation and pictures.
+//! [`ALGORITHMS`] lists the algorithms.
+
+mod actor_critic;
+mod agent;
+mod env_config;
+mod evaluate;
+pub mod gae;
+pub mod normalize;
+pub mod ppo;
+mod registry;
+pub mod rollout;
+mod task;
+
+pub use actor_critic::{ActorCritic, CompiledActorCritic, Head};
+pub use agent::{Agent, Policy};
+pub use env_config::EnvConfig;
+pub use evaluate::{evaluate, record_episode};
+pub use registry::{ALGORITHMS, AlgorithmSpec, algorithm};
+pub use task::AgentTask;

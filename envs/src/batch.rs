@@ -1,5 +1,10 @@
 //! Structure-of-arrays stepping: one simulator kind, `N` copies, vectorised over the copies.
 
+mod lanes;
+pub(crate) mod real;
+
+pub(crate) use lanes::{BatchStepper, Dynamics};
+
 use crate::{Actions, EnvError};
 
 /// `N` copies of one simulator whose state lies in single-precision columns.
@@ -31,7 +36,18 @@ pub trait BatchEnv: Send {
     fn final_observation_column(&self, d: usize) -> &[f32];
 
     /// Writes the observations as rows: `[N, D]`.
-    fn write_observations(&self, rows: &mut [f32]);
+    ///
+    /// # Panics
+    /// If `rows` has another length.
+    fn write_observations(&self, rows: &mut [f32]) {
+        let width = self.observation_len();
+        assert_eq!(rows.len(), self.num_envs() * width, "the rows to write to are [N, D]");
+        for d in 0..width {
+            for (row, &value) in rows.chunks_exact_mut(width).zip(self.observation_column(d)) {
+                row[d] = value;
+            }
+        }
+    }
 
     /// Rewards of the last step: `[N]`.
     fn rewards(&self) -> &[f32];
@@ -39,6 +55,38 @@ pub trait BatchEnv: Send {
     /// 1 where the last step reached a terminal state, else 0: `[N]`.
     fn terminated(&self) -> &[u8];
 
-    /// 1 where the last step hit the time limit without terminating, else 0: `[N]`.
+    /// 1 where the last step reached the time limit, else 0; as with [`crate::TimeLimit`] it may also have terminated:
+    /// `[N]`.
     fn truncated(&self) -> &[u8];
+}
+
+/// The vector instructions that a batch stepper uses. All levels give the same bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Simd {
+    /// What every processor of the target has: SSE2 on x86-64, NEON on AArch64.
+    Portable,
+    /// 256-bit vectors on x86-64.
+    Avx2,
+    /// 512-bit vectors on x86-64.
+    Avx512,
+}
+
+impl Simd {
+    /// The best level that this processor has.
+    pub fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has_avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if has_avx512 {
+                return Self::Avx512;
+            }
+            if is_x86_feature_detected!("avx2") {
+                return Self::Avx2;
+            }
+        }
+        Self::Portable
+    }
 }

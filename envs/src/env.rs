@@ -1,6 +1,8 @@
 //! The environment trait and the borrowed views that pass through it.
 
-use crate::{EnvError, Frame, NpRng, Space, StateReader, StateWriter};
+use std::ops::Range;
+
+use crate::{Dtype, EnvError, Frame, NpRng, Space, StateReader, StateWriter};
 
 /// One simulator, with Gymnasium's semantics.
 ///
@@ -79,4 +81,118 @@ pub enum Actions<'a> {
     U8(&'a [u8]),
     /// Integers: `Discrete`, `MultiDiscrete`.
     I32(&'a [i32]),
+}
+
+macro_rules! views {
+    ($($view:ident),*) => {$(
+        impl $view<'_> {
+            /// The element type.
+            pub fn dtype(&self) -> Dtype {
+                match self {
+                    Self::F32(_) => Dtype::F32,
+                    Self::U8(_) => Dtype::U8,
+                    Self::I32(_) => Dtype::I32,
+                }
+            }
+
+            /// The number of elements.
+            pub fn len(&self) -> usize {
+                match self {
+                    Self::F32(x) => x.len(),
+                    Self::U8(x) => x.len(),
+                    Self::I32(x) => x.len(),
+                }
+            }
+
+            /// Whether there are no elements.
+            pub fn is_empty(&self) -> bool {
+                self.len() == 0
+            }
+        }
+    )*};
+}
+views!(ObsMut, ActionRef, Actions);
+
+impl<'a> ObsMut<'a> {
+    /// Elements in `range`, borrowed for shorter.
+    #[inline]
+    pub(crate) fn slice(&mut self, range: Range<usize>) -> ObsMut<'_> {
+        match self {
+            Self::F32(x) => ObsMut::F32(&mut x[range]),
+            Self::U8(x) => ObsMut::U8(&mut x[range]),
+            Self::I32(x) => ObsMut::I32(&mut x[range]),
+        }
+    }
+
+    /// The elements before `at` and the rest.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        macro_rules! split {
+            ($x:ident, $variant:ident) => {{
+                let (a, b) = $x.split_at_mut(at);
+                (ObsMut::$variant(a), ObsMut::$variant(b))
+            }};
+        }
+        match self {
+            Self::F32(x) => split!(x, F32),
+            Self::U8(x) => split!(x, U8),
+            Self::I32(x) => split!(x, I32),
+        }
+    }
+
+    /// Sets element `i` to `x`, rounded to the element type.
+    pub(crate) fn put(&mut self, i: usize, x: f64) {
+        match self {
+            Self::F32(row) => row[i] = x as f32,
+            Self::U8(row) => row[i] = x as u8,
+            Self::I32(row) => row[i] = x as i32,
+        }
+    }
+}
+
+impl ActionRef<'_> {
+    /// Element `i`.
+    pub(crate) fn get(&self, i: usize) -> f64 {
+        match self {
+            Self::F32(row) => row[i].into(),
+            Self::U8(row) => row[i].into(),
+            Self::I32(row) => row[i].into(),
+        }
+    }
+}
+
+impl<'a> Actions<'a> {
+    /// Row `i` of rows of `len` elements.
+    #[inline]
+    pub(crate) fn row(&self, i: usize, len: usize) -> ActionRef<'a> {
+        match self {
+            Self::F32(x) => ActionRef::F32(&x[i * len..(i + 1) * len]),
+            Self::U8(x) => ActionRef::U8(&x[i * len..(i + 1) * len]),
+            Self::I32(x) => ActionRef::I32(&x[i * len..(i + 1) * len]),
+        }
+    }
+
+    /// The first row of `len` elements and the rest.
+    #[inline]
+    pub(crate) fn split_first(&self, len: usize) -> (ActionRef<'a>, Self) {
+        match self {
+            Self::F32(x) => (ActionRef::F32(&x[..len]), Self::F32(&x[len..])),
+            Self::U8(x) => (ActionRef::U8(&x[..len]), Self::U8(&x[len..])),
+            Self::I32(x) => (ActionRef::I32(&x[..len]), Self::I32(&x[len..])),
+        }
+    }
+
+    /// The rows before row `at` and the rest, of rows of `len` elements.
+    pub(crate) fn split_rows(self, at: usize, len: usize) -> (Self, Self) {
+        macro_rules! split {
+            ($x:ident, $variant:ident) => {{
+                let (a, b) = $x.split_at(at * len);
+                (Actions::$variant(a), Actions::$variant(b))
+            }};
+        }
+        match self {
+            Self::F32(x) => split!(x, F32),
+            Self::U8(x) => split!(x, U8),
+            Self::I32(x) => split!(x, I32),
+        }
+    }
 }

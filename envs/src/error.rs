@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum EnvError {
     /// No environment has this id.
-    #[error("unknown environment `{id}`{}", nearest(.nearest))]
+    #[error("unknown environment `{id}`{}", did_you_mean(.nearest))]
     UnknownEnv {
         /// The id that was asked for.
         id: String,
@@ -13,7 +13,7 @@ pub enum EnvError {
         nearest: Option<String>,
     },
     /// The environment has no such option.
-    #[error("{env} has no option `{option}`{}", nearest(.nearest))]
+    #[error("{env} has no option `{option}`{}", did_you_mean(.nearest))]
     UnknownOption {
         /// The environment.
         env: String,
@@ -64,6 +64,16 @@ pub enum EnvError {
         /// Which environment of the batch.
         index: usize,
     },
+    /// A value, row or flat vector does not fit a space.
+    #[error("{space}: expected {expected}, found {found}")]
+    Space {
+        /// The space as text.
+        space: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// Saved state bytes do not fit.
     #[error("saved environment state: expected {expected}, found {found}")]
     State {
@@ -82,6 +92,6 @@ pub enum EnvError {
     },
 }
 
-fn nearest(name: &Option<String>) -> String {
+fn did_you_mean(name: &Option<String>) -> String {
     name.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
 }

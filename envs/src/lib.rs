@@ -27,7 +27,7 @@ mod state;
 mod vec_env;
 mod wrappers;
 
-pub use batch::BatchEnv;
+pub use batch::{BatchEnv, Simd};
 pub use check::check_env;
 pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};
@@ -36,7 +36,7 @@ pub use options::{OptionValue, Options};
 pub use registry::{ENVS, EnvSpec, make, spec};
 pub use render::Frame;
 pub use rng::NpRng;
-pub use space::{Dtype, Space, Value};
+pub use space::{Dtype, Sampler, Space, Value};
 pub use state::{StateReader, StateWriter};
-pub use vec_env::{AutoresetMode, Buffer, VecEnv};
+pub use vec_env::{AutoresetMode, Buffer, EndedEpisode, VecEnv};
 pub use wrappers::TimeLimit;

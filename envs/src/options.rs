@@ -1,5 +1,7 @@
 //! Keyword arguments of environments, as they come from a config file.
 
+use std::ops::RangeInclusive;
+
 use crate::EnvError;
 
 /// The value of one option.
@@ -35,7 +37,7 @@ impl Options {
     fn take(&mut self, option: &'static str) -> Option<OptionValue> {
         self.known.push(option);
         let at = self.given.iter().position(|(name, _)| name == option)?;
-        Some(self.given.swap_remove(at).1)
+        Some(self.given.remove(at).1)
     }
 
     /// An [`EnvError::BadOption`] of this environment.
@@ -59,6 +61,20 @@ impl Options {
             Some(OptionValue::Int(x)) => Ok(x as f64),
             Some(other) => Err(self.bad(option, "a finite number", other)),
         }
+    }
+
+    /// Takes a whole number in `range`, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a whole number in the range.
+    pub fn u32(&mut self, option: &'static str, range: RangeInclusive<u32>) -> Result<Option<u32>, EnvError> {
+        let Some(value) = self.take(option) else { return Ok(None) };
+        match value {
+            OptionValue::Int(x) => u32::try_from(x).ok().filter(|x| range.contains(x)),
+            _ => None,
+        }
+        .map(Some)
+        .ok_or_else(|| self.bad(option, &format!("a whole number from {} to {}", range.start(), range.end()), &value))
     }
 
     /// Takes a truth value, or `default`.

@@ -2,16 +2,11 @@
 
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 use crate::options::nearest_name;
-use crate::{BatchEnv, Env, EnvError, OptionValue, Options, TimeLimit};
+use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
 /// Every environment of this crate.
-pub const ENVS: &[EnvSpec] = &[
-    cartpole::SPEC,
-    acrobot::SPEC,
-    mountain_car::SPEC,
-    mountain_car_continuous::SPEC,
-    pendulum::SPEC,
-];
+pub const ENVS: &[EnvSpec] =
+    &[cartpole::SPEC, acrobot::SPEC, mountain_car::SPEC, mountain_car_continuous::SPEC, pendulum::SPEC];
 
 /// What is registered of an environment.
 #[derive(Clone, Copy, Debug)]
@@ -28,8 +23,9 @@ pub struct EnvSpec {
     pub render_fps: u32,
     /// Makes the bare environment, without the time limit.
     pub make: fn(&mut Options) -> Result<Box<dyn Env>, EnvError>,
-    /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one.
-    pub make_batch: Option<fn(num_envs: usize, max_episode_steps: u32) -> Box<dyn BatchEnv>>,
+    /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one; the vector
+    /// level is [`Simd::detect`] but in benchmarks.
+    pub make_batch: Option<fn(num_envs: usize, max_episode_steps: u32, simd: Simd) -> Box<dyn BatchEnv>>,
 }
 
 /// The registered environment of this id.
@@ -37,22 +33,22 @@ pub struct EnvSpec {
 /// # Errors
 /// [`EnvError::UnknownEnv`] with the nearest id.
 pub fn spec(id: &str) -> Result<&'static EnvSpec, EnvError> {
-    ENVS.iter().find(|s| s.id == id).ok_or_else(|| EnvError::UnknownEnv {
-        id: id.to_owned(),
-        nearest: nearest_name(id, ENVS.iter().map(|s| s.id)),
-    })
+    ENVS.iter()
+        .find(|s| s.id == id)
+        .ok_or_else(|| EnvError::UnknownEnv { id: id.to_owned(), nearest: nearest_name(id, ENVS.iter().map(|s| s.id)) })
 }
 
-/// Makes an environment with its options and its registered time limit.
+/// Makes an environment with its options and its registered time limit, which the option `max_episode_steps` replaces.
 ///
 /// # Errors
 /// [`EnvError`] for an unknown id or option, or a value out of range.
 pub fn make(id: &str, options: &[(String, OptionValue)]) -> Result<Box<dyn Env>, EnvError> {
     let spec = spec(id)?;
     let mut options = Options::new(id, options.to_vec());
+    let limit = options.u32("max_episode_steps", 1..=u32::MAX)?.or(spec.max_episode_steps);
     let env = (spec.make)(&mut options)?;
     options.finish()?;
-    Ok(match spec.max_episode_steps {
+    Ok(match limit {
         Some(limit) => Box::new(TimeLimit::new(env, limit)),
         None => env,
     })

@@ -51,7 +51,10 @@ macro_rules! numbers {
             }
         )*}
         impl StateReader<'_> {$(
-            #[doc = concat!("Reads one `", stringify!($ty), "`.\n\n# Errors\n[`EnvError::State`] if too few bytes are left.")]
+            #[doc = concat!("Reads one `", stringify!($ty), "`.")]
+            ///
+            /// # Errors
+            /// [`EnvError::State`] if too few bytes are left.
             pub fn $name(&mut self) -> Result<$ty, EnvError> {
                 self.take().map(<$ty>::from_le_bytes)
             }

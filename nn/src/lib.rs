@@ -1,1 +1,13 @@
-//! Part of Hotfire.
+//! Network blocks shared by agents and generative models: initialisation, dense networks, distributions, optimizers and
+//! the fused CPU ops they run on.
+
+pub mod distributions;
+mod init;
+mod mlp;
+pub mod ops;
+mod optim;
+
+pub use init::orthogonal;
+pub use mlp::{CompiledMlp, Mlp};
+pub use ops::Activation;
+pub use optim::{Adam, AdamConfig, AdamRecord};

@@ -1,0 +1,53 @@
+//! What an algorithm is to the rest of the crate.
+
+use hotfire_core::CoreError;
+use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
+use hotfire_core::metrics::Metrics;
+use hotfire_envs::{ActionRef, Actions, Buffer, EnvError};
+
+/// A learner: collects experience and improves its policy.
+pub trait Agent: Send {
+    /// Environment steps taken so far.
+    fn step(&self) -> u64;
+
+    /// One round of experience and learning.
+    ///
+    /// # Errors
+    /// If the environments refuse an action.
+    fn iterate(&mut self) -> Result<Metrics, CoreError>;
+
+    /// A snapshot of the policy that acts greedily (without exploration).
+    fn policy(&self) -> Box<dyn Policy>;
+
+    /// Writes all that [`Agent::load`] needs to go on bit for bit.
+    ///
+    /// # Errors
+    /// If the checkpoint can't be written.
+    fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError>;
+
+    /// Restores what [`Agent::save`] wrote.
+    ///
+    /// # Errors
+    /// If the checkpoint does not fit this agent.
+    fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError>;
+}
+
+/// A mapping from observations to actions.
+pub trait Policy: Send {
+    /// Writes the actions for the observations `[N, D]` into `actions: [N, A]`.
+    fn act(&mut self, observations: &[f32], actions: &mut Buffer);
+}
+
+/// The buffer as the actions of a batch.
+pub(crate) fn as_actions(buffer: &Buffer) -> Actions<'_> {
+    match buffer.as_row() {
+        ActionRef::F32(x) => Actions::F32(x),
+        ActionRef::U8(x) => Actions::U8(x),
+        ActionRef::I32(x) => Actions::I32(x),
+    }
+}
+
+/// An environment's refusal in the middle of a run.
+pub(crate) fn env_failed(error: EnvError) -> CoreError {
+    CoreError::Failed(error.to_string())
+}

@@ -1,0 +1,78 @@
+//! Measuring a policy in environments of its own, and filming it.
+
+use hotfire_core::CoreError;
+use hotfire_core::seed::stream;
+use hotfire_envs::{Buffer, Frame, VecEnv};
+
+use crate::agent::{as_actions, env_failed};
+use crate::{EnvConfig, Policy};
+
+/// Environments that an evaluation steps side by side.
+const WIDTH: usize = 16;
+
+/// Returns and lengths of `episodes` episodes under the policy, in a fixed order.
+///
+/// Each environment plays the same number of episodes (the first ones one more), so that short episodes don't crowd
+/// out long ones. The environments are seeded from `(seed, "evaluation")`: never the training ones.
+///
+/// # Errors
+/// If the environments refuse an action.
+pub fn evaluate(
+    policy: &mut dyn Policy,
+    env: &EnvConfig,
+    episodes: u32,
+    seed: u64,
+) -> Result<Vec<(f64, u32)>, CoreError> {
+    let episodes = episodes as usize;
+    let width = WIDTH.min(episodes).max(1);
+    let mut envs = evaluation_envs(env, width, seed)?;
+    let quota = |i: usize| episodes / width + usize::from(i < episodes % width);
+    let mut results: Vec<Vec<(f64, u32)>> = (0..width).map(|i| Vec::with_capacity(quota(i))).collect();
+    let mut actions = Buffer::new(envs.action_space(), width);
+    let mut left = episodes;
+    while left > 0 {
+        policy.act(envs.observations_f32(), &mut actions);
+        envs.step(as_actions(&actions)).map_err(env_failed)?;
+        for episode in envs.ended_episodes() {
+            if results[episode.env].len() < quota(episode.env) {
+                results[episode.env].push((episode.episode_return, episode.length));
+                left -= 1;
+            }
+        }
+    }
+    Ok(results.concat())
+}
+
+/// The frames of one episode under the policy, at most `limit` of them, with its return so far; `None` if the
+/// environment has no pictures.
+///
+/// # Errors
+/// If the environment refuses an action.
+pub fn record_episode(
+    policy: &mut dyn Policy,
+    env: &EnvConfig,
+    limit: usize,
+    seed: u64,
+) -> Result<Option<(Vec<Frame>, f64)>, CoreError> {
+    let mut envs = evaluation_envs(env, 1, seed)?;
+    let mut actions = Buffer::new(envs.action_space(), 1);
+    let Some(first) = envs.env(0).render() else { return Ok(None) };
+    let (mut frames, mut total) = (vec![first], 0.0);
+    while frames.len() < limit {
+        policy.act(envs.observations_f32(), &mut actions);
+        envs.step(as_actions(&actions)).map_err(env_failed)?;
+        total += f64::from(envs.rewards()[0]);
+        if envs.terminated()[0] || envs.truncated()[0] {
+            break;
+        }
+        frames.extend(envs.env(0).render());
+    }
+    Ok(Some((frames, total)))
+}
+
+fn evaluation_envs(env: &EnvConfig, width: usize, seed: u64) -> Result<VecEnv, CoreError> {
+    let mut envs = env.make(width).map_err(env_failed)?;
+    // Half the range leaves room for `seed + i`.
+    envs.reset(stream(seed, "evaluation", 0).next_u64() >> 1);
+    Ok(envs)
+}

@@ -1,0 +1,141 @@
+//! An ordered list of named numbers: what an iteration or an evaluation measured.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// Named numbers in the order in which they were added.
+///
+/// A value that does not exist at this step (no episode ended, say) is left out: a NaN stops the run.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Metrics {
+    entries: Vec<(Cow<'static, str>, f64)>,
+}
+
+impl Metrics {
+    /// An empty list.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a value, or replaces the value that `key` already has.
+    pub fn push(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<f64>) {
+        let (key, value) = (key.into(), value.into());
+        match self.entries.iter_mut().find(|(known, _)| *known == key) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((key, value)),
+        }
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<f64> {
+        self.entries.iter().find(|(known, _)| known == key).map(|(_, value)| *value)
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.entries.iter().map(|(key, value)| (key.as_ref(), *value))
+    }
+
+    /// Adds all entries of `other`.
+    pub fn extend(&mut self, other: &Metrics) {
+        for (key, value) in &other.entries {
+            self.push(key.clone(), *value);
+        }
+    }
+
+    /// The number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are no entries.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The first entry that is NaN or infinite.
+    pub fn first_non_finite(&self) -> Option<(&str, f64)> {
+        self.iter().find(|(_, value)| !value.is_finite())
+    }
+}
+
+/// Entries as `key=value` pairs on one line.
+impl fmt::Display for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.entries.is_empty() {
+            return f.write_str("none");
+        }
+        for (index, (key, value)) in self.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(f, "{separator}{key}={value}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A map from key to value, in order.
+impl Serialize for Metrics {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.entries.len()))?;
+        for (key, value) in self.iter() {
+            map.serialize_entry(key, &value)?;
+        }
+        map.end()
+    }
+}
+
+/// The entries of a map, in order.
+impl<'de> Deserialize<'de> for Metrics {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MetricsVisitor;
+
+        impl<'de> Visitor<'de> for MetricsVisitor {
+            type Value = Metrics;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of numbers")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Metrics, A::Error> {
+                let mut metrics = Metrics::new();
+                while let Some((key, value)) = map.next_entry::<String, f64>()? {
+                    metrics.push(key, value);
+                }
+                Ok(metrics)
+            }
+        }
+
+        deserializer.deserialize_map(MetricsVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_order_and_replaces() {
+        let mut metrics = Metrics::new();
+        metrics.push("loss", 2.0);
+        metrics.push("entropy", 0.5f32);
+        metrics.push("loss", 1.0);
+        assert_eq!(metrics.iter().collect::<Vec<_>>(), [("loss", 1.0), ("entropy", 0.5)]);
+        assert_eq!(metrics.get("lr"), None);
+        assert_eq!(metrics.to_string(), "loss=1 entropy=0.5");
+        assert_eq!(serde_json::to_string(&metrics).unwrap(), r#"{"loss":1.0,"entropy":0.5}"#);
+        assert_eq!(serde_json::from_str::<Metrics>(r#"{"loss":1,"entropy":0.5}"#).unwrap(), metrics);
+    }
+
+    #[test]
+    fn finds_the_first_non_finite() {
+        let mut metrics = Metrics::new();
+        metrics.push("a", 1.0);
+        assert_eq!(metrics.first_non_finite(), None);
+        metrics.push("b", f64::INFINITY);
+        metrics.push("c", f64::NAN);
+        assert_eq!(metrics.first_non_finite(), Some(("b", f64::INFINITY)));
+    }
+}

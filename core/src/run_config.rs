@@ -1,0 +1,129 @@
+//! The `[run]` and `[train]` sections, which every configuration shares.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::{ConfigDocument, ConfigError};
+
+/// The `[run]` section: where a run is kept, its seed and its device.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunConfig {
+    /// The run's directory name; without one, the configuration's file name and the seed, as in `ppo-cartpole-s1`.
+    pub name: Option<String>,
+    /// The directory that holds the run directories.
+    pub dir: PathBuf,
+    /// The seed from which every random stream of the run is derived.
+    pub seed: u64,
+    /// The device: `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`.
+    pub device: String,
+    /// The number of CPU threads; 0 means all. It changes the speed of a run, not its result.
+    pub threads: usize,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self { name: None, dir: "runs".into(), seed: 1, device: "auto".into(), threads: 0 }
+    }
+}
+
+impl RunConfig {
+    /// Refuses values out of range.
+    pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+        match &self.name {
+            Some(name) if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) => {
+                Err(document.out_of_range("run.name", "a directory name without slashes or a leading dot", name))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The run directory of a run of the configuration file `config`.
+    pub fn run_dir(&self, config: &Path) -> PathBuf {
+        let stem = config.file_stem().map_or("run".into(), |stem| stem.to_string_lossy().into_owned());
+        self.dir.join(self.name.clone().unwrap_or_else(|| format!("{stem}-s{}", self.seed)))
+    }
+}
+
+/// The `[train]` section: how long to train, and the run shell's clocks, all in training steps.
+///
+/// A clock with interval `n` is due whenever the step count crosses a multiple of `n`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Training steps: environment steps for an agent, batches for a model.
+    pub steps: u64,
+    /// Steps between evaluations; 0 means only the final one.
+    pub eval_interval: u64,
+    /// Episodes of an evaluation during training.
+    pub eval_episodes: u32,
+    /// Episodes of the final evaluation.
+    pub final_eval_episodes: u32,
+    /// Steps between checkpoints; 0 means only the final one.
+    pub checkpoint_interval: u64,
+    /// How many of the newest checkpoints are kept.
+    pub keep_checkpoints: usize,
+    /// Steps between logged metrics; 0 means every iteration.
+    pub log_interval: u64,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            steps: 100_000,
+            eval_interval: 0,
+            eval_episodes: 10,
+            final_eval_episodes: 100,
+            checkpoint_interval: 0,
+            keep_checkpoints: 3,
+            log_interval: 0,
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Refuses values out of range.
+    pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+        for (key, value) in [
+            ("train.steps", self.steps),
+            ("train.eval_episodes", self.eval_episodes.into()),
+            ("train.final_eval_episodes", self.final_eval_episodes.into()),
+            ("train.keep_checkpoints", self.keep_checkpoints as u64),
+        ] {
+            if value == 0 {
+                return Err(document.out_of_range(key, "at least 1", value));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_run_name_is_the_config_and_the_seed() {
+        let config = RunConfig { seed: 7, ..RunConfig::default() };
+        assert_eq!(config.run_dir(Path::new("configs/ppo-cartpole.toml")), Path::new("runs/ppo-cartpole-s7"));
+        let named = RunConfig { name: Some("mine".into()), ..config };
+        assert_eq!(named.run_dir(Path::new("configs/ppo-cartpole.toml")), Path::new("runs/mine"));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        let mut document =
+            ConfigDocument::parse("a.toml", "[run]\nname = \"../x\"\n[train]\nsteps = 0\n", &[]).unwrap();
+        let run: RunConfig = document.section("run").unwrap();
+        let train: TrainConfig = document.section("train").unwrap();
+        assert_eq!(
+            run.check(&document).unwrap_err().to_string(),
+            "a.toml:2: run.name: expected a directory name without slashes or a leading dot, found ../x"
+        );
+        assert_eq!(
+            train.check(&document).unwrap_err().to_string(),
+            "a.toml:4: train.steps: expected at least 1, found 0"
+        );
+    }
+}

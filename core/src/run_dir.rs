@@ -1,0 +1,163 @@
+//! A run directory: everything that belongs to one run, readable and self-contained.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::CoreError;
+
+/// The directory of one run, such as `runs/ppo-cartpole-s1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    /// Makes a new run directory. A directory that exists and is not empty is an error, and stays as it is.
+    pub fn create(path: impl Into<PathBuf>) -> Result<Self, CoreError> {
+        let path = path.into();
+        match fs::read_dir(&path) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(CoreError::RunDirExists { path });
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(CoreError::io(&path, "make a run directory here")(error)),
+        }
+        fs::create_dir_all(&path).map_err(CoreError::io(&path, "make the run directory"))?;
+        Ok(Self { path })
+    }
+
+    /// Opens the directory of a run that was started before.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, CoreError> {
+        let run_dir = Self { path: path.into() };
+        let missing = if !run_dir.path.is_dir() {
+            "the directory"
+        } else if !run_dir.config().is_file() {
+            "config.toml"
+        } else {
+            return Ok(run_dir);
+        };
+        Err(CoreError::NotARunDir { path: run_dir.path, missing: missing.into() })
+    }
+
+    /// The directory itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `config.toml`: the resolved configuration.
+    pub fn config(&self) -> PathBuf {
+        self.path.join("config.toml")
+    }
+
+    /// `metrics.jsonl`: one object a logged iteration.
+    pub fn metrics(&self) -> PathBuf {
+        self.path.join("metrics.jsonl")
+    }
+
+    /// `checkpoints/`: one directory a checkpoint.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// `media/`: pictures and films of the trained learner.
+    pub fn media(&self) -> PathBuf {
+        self.path.join("media")
+    }
+
+    /// `curve.png`: the learning curve.
+    pub fn curve(&self) -> PathBuf {
+        self.path.join("curve.png")
+    }
+
+    /// `summary.json`: the outcome.
+    pub fn summary(&self) -> PathBuf {
+        self.path.join("summary.json")
+    }
+}
+
+/// Writes a file so that a reader, or a crash, sees the old content or the new, never a part.
+pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), CoreError> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    write_synced(&temporary, content)?;
+    fs::rename(&temporary, path).map_err(CoreError::io(path, "write"))?;
+    sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// Writes a file and waits until the disk has it.
+pub(crate) fn write_synced(path: &Path, content: &[u8]) -> Result<(), CoreError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().map_err(CoreError::io(path, "write"))
+}
+
+/// Waits until the disk has the directory's entries. Only Unix needs it and can do it.
+pub(crate) fn sync_dir(path: &Path) -> Result<(), CoreError> {
+    if cfg!(unix) {
+        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        File::open(path).and_then(|dir| dir.sync_all()).map_err(CoreError::io(path, "sync"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_existing_run_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("runs/a");
+        RunDir::create(&path).unwrap();
+        RunDir::create(&path).expect("an empty directory can be used");
+        fs::write(path.join("config.toml"), "kept").unwrap();
+        let error = RunDir::create(&path).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{0}: exists already; choose another name with run.name=..., or continue it with --resume {0}",
+                path.display()
+            )
+        );
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(fs::read_to_string(path.join("config.toml")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_file_in_the_place_of_the_run_directory_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a");
+        fs::write(&path, "a file").unwrap();
+        assert!(RunDir::create(&path).is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
+    }
+
+    #[test]
+    fn opening_says_what_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("absent");
+        let error = RunDir::open(&absent).unwrap_err();
+        assert_eq!(error.to_string(), format!("{}: not a run directory: the directory is missing", absent.display()));
+        let error = RunDir::open(dir.path()).unwrap_err().to_string();
+        assert!(error.ends_with("not a run directory: config.toml is missing"), "{error}");
+        fs::write(dir.path().join("config.toml"), "").unwrap();
+        assert_eq!(RunDir::open(dir.path()).unwrap().path(), dir.path());
+    }
+
+    #[test]
+    fn atomic_writes_replace_and_leave_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("summary.json");
+        write_atomic(&path, b"old").unwrap();
+        write_atomic(&path, b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,383 @@
+//! The run shell: drives a [`Task`] to its last step and keeps the run directory.
+//!
+//! The clocks are functions of the step count alone, so a resumed run evaluates, logs and saves at the same steps as an
+//! uninterrupted one.
+
+use std::fmt;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::checkpoint::{self, CheckpointWriter};
+use crate::error::CoreError;
+use crate::metrics::Metrics;
+use crate::plot::{CurvePlot, Series, curve_png};
+use crate::run_config::{RunConfig, TrainConfig};
+use crate::run_dir::{RunDir, write_atomic};
+use crate::summary::{Status, Summary};
+use crate::task::{Evaluation, Headline, Task};
+use crate::tracker::{Tracker, read_records};
+
+/// What the shell needs to know besides the task.
+#[derive(Debug, Clone)]
+pub struct RunSetup {
+    /// Where the run is kept.
+    pub run_dir: RunDir,
+    /// The `[run]` section.
+    pub run: RunConfig,
+    /// The `[train]` section.
+    pub train: TrainConfig,
+    /// The task's name for the summary, such as `ppo CartPole-v1`.
+    pub task: String,
+    /// The device's name for the summary.
+    pub device: String,
+    /// Whether to go on from the newest checkpoint of the run directory.
+    pub resume: bool,
+    /// Whether nothing is written to stderr.
+    pub quiet: bool,
+}
+
+/// How [`run`] ended, if not with an error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunReport {
+    /// The content of `summary.json`.
+    pub summary: Summary,
+    /// The run directory.
+    pub run_dir: PathBuf,
+    /// The newest checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// Whether a resumed run had nothing left to do.
+    pub was_finished: bool,
+}
+
+/// What to tell the user: the outcome, and where the run lies or how to go on.
+impl fmt::Display for RunReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { status, task, steps, wall_seconds, eval, metrics, .. } = &self.summary;
+        let dir = self.run_dir.display();
+        if self.was_finished {
+            return write!(f, "{dir} has done its {steps} steps already; raise train.steps to train on");
+        }
+        match (status, &self.checkpoint) {
+            (Status::Interrupted, Some(_)) => {
+                return write!(f, "stopped at step {steps}; go on with --resume {dir}");
+            }
+            (Status::Interrupted, None) => return write!(f, "stopped before the first step"),
+            _ => {}
+        }
+        write!(f, "{task}: ")?;
+        match eval {
+            Some(eval) => write!(f, "return {:.1} ± {:.1} over {} episodes", eval.mean, eval.std, eval.episodes)?,
+            None => write!(f, "{metrics}")?,
+        }
+        write!(f, " after {steps} steps in {wall_seconds:.1} s; the run is in {dir}")
+    }
+}
+
+/// Trains `task` up to `setup.train.steps`, or until `stop` is set.
+///
+/// The run directory must hold `config.toml` already. An error is written to `summary.json` too.
+pub fn run(task: &mut dyn Task, setup: RunSetup, stop: &AtomicBool) -> Result<RunReport, CoreError> {
+    let mut run = Run::start(task, setup)?;
+    let result = run.train(task, stop);
+    run.progress.finish_and_clear();
+    match result {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            // The first error is the one to report, whether or not it can be written down.
+            let _ = run.write_summary(task.step(), Status::Failed, Evaluation::default(), Some(error.to_string()));
+            Err(error)
+        }
+    }
+}
+
+/// A run in progress.
+struct Run {
+    setup: RunSetup,
+    headline: Headline,
+    tracker: Tracker,
+    progress: ProgressBar,
+    started: Instant,
+    /// Wall time of the parts of the run before this one.
+    earlier_seconds: f64,
+    /// Step and time of the last log, for the rate.
+    last_log: (u64, f64),
+    checkpoint: Option<(u64, PathBuf)>,
+    last_finite: Option<(u64, Metrics)>,
+}
+
+impl Run {
+    fn start(task: &mut dyn Task, setup: RunSetup) -> Result<Self, CoreError> {
+        let checkpoints = setup.run_dir.checkpoints();
+        checkpoint::clean(&checkpoints)?;
+        let reader = if setup.resume { checkpoint::open_latest(&checkpoints)? } else { None };
+        let (tracker, earlier_seconds) = match &reader {
+            Some(reader) => {
+                task.load(reader)?;
+                if task.step() != reader.step() {
+                    let problem = format!("the task is at step {} after loading", task.step());
+                    return Err(CoreError::Checkpoint { path: reader.path().to_path_buf(), problem });
+                }
+                Tracker::resume(&setup.run_dir, reader.step())?
+            }
+            // A run that was killed before its first checkpoint starts anew.
+            None if setup.resume => Tracker::resume(&setup.run_dir, task.step())?,
+            None => (Tracker::create(&setup.run_dir)?, 0.0),
+        };
+        Ok(Self {
+            headline: task.headline(),
+            tracker,
+            progress: progress_bar(&setup, task.step()),
+            started: Instant::now(),
+            earlier_seconds,
+            last_log: (task.step(), earlier_seconds),
+            checkpoint: reader.map(|reader| (reader.step(), reader.path().to_path_buf())),
+            last_finite: None,
+            setup,
+        })
+    }
+
+    fn train(&mut self, task: &mut dyn Task, stop: &AtomicBool) -> Result<RunReport, CoreError> {
+        let TrainConfig { steps, eval_interval, eval_episodes, checkpoint_interval, log_interval, .. } =
+            self.setup.train.clone();
+        if task.step() >= steps
+            && let Some(summary) = self.finished_summary(task.step())
+        {
+            return Ok(RunReport { was_finished: true, ..self.report(summary) });
+        }
+        self.remove_old_summary()?;
+        while task.step() < steps {
+            if stop.load(Ordering::Relaxed) {
+                return self.interrupt(task);
+            }
+            let before = task.step();
+            let mut metrics = task.iterate()?;
+            let step = task.step();
+            if step <= before {
+                return Err(CoreError::Failed(format!("step {before}: an iteration did not advance the step count")));
+            }
+            self.refuse_non_finite(step, &metrics)?;
+            let eval_due = crossed(eval_interval, before, step) && step < steps;
+            let checkpoint_due = crossed(checkpoint_interval, before, step) || step >= steps;
+            if eval_due {
+                let evaluation = task.evaluate(eval_episodes)?;
+                self.note_evaluation(step, &evaluation, &mut metrics)?;
+            }
+            if eval_due || checkpoint_due || log_interval == 0 || crossed(log_interval, before, step) {
+                self.log(step, &mut metrics)?;
+            }
+            self.last_finite = Some((step, metrics));
+            if checkpoint_due {
+                self.save(task)?;
+            }
+            self.progress.set_position(step);
+        }
+        self.finish(task)
+    }
+
+    fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.started.elapsed().as_secs_f64()
+    }
+
+    fn refuse_non_finite(&self, step: u64, metrics: &Metrics) -> Result<(), CoreError> {
+        let Some((metric, value)) = metrics.first_non_finite() else { return Ok(()) };
+        let (last_step, last_metrics) = match &self.last_finite {
+            Some((step, metrics)) => (Some(*step), metrics.to_string()),
+            None => (None, "none".into()),
+        };
+        Err(CoreError::NonFinite {
+            step,
+            metric: metric.to_string(),
+            value,
+            last_step,
+            last_metrics,
+            last_checkpoint: self.checkpoint.as_ref().map(|(_, path)| path.clone()),
+        })
+    }
+
+    fn log(&mut self, step: u64, metrics: &mut Metrics) -> Result<(), CoreError> {
+        let seconds = self.seconds();
+        let (last_step, last_seconds) = self.last_log;
+        metrics.push("steps_per_second", (step - last_step) as f64 / (seconds - last_seconds).max(1e-9));
+        self.last_log = (step, seconds);
+        self.tracker.log(step, seconds, metrics)?;
+        if !self.progress.is_hidden()
+            && let Some(value) = metrics.get(self.headline.metric)
+        {
+            self.progress.set_message(format!("{} {value:.1}", self.headline.label));
+        }
+        Ok(())
+    }
+
+    fn note_evaluation(&mut self, step: u64, evaluation: &Evaluation, metrics: &mut Metrics) -> Result<(), CoreError> {
+        let mut measured = Metrics::new();
+        if let Some(eval) = &evaluation.eval {
+            measured.push("eval/return_mean", eval.mean);
+            measured.push("eval/return_std", eval.std);
+            measured.push("eval/return_min", eval.min);
+            measured.push("eval/return_max", eval.max);
+        }
+        for (key, value) in evaluation.metrics.iter() {
+            measured.push(format!("eval/{key}"), value);
+        }
+        self.refuse_non_finite(step, &measured)?;
+        if !self.setup.quiet {
+            let line = match &evaluation.eval {
+                Some(eval) => format!(
+                    "step {step}: return {:.1} ± {:.1} over {} episodes ({:.1} s)",
+                    eval.mean,
+                    eval.std,
+                    eval.episodes,
+                    self.seconds()
+                ),
+                None => format!("step {step}: {} ({:.1} s)", evaluation.metrics, self.seconds()),
+            };
+            self.progress.suspend(|| eprintln!("{line}"));
+        }
+        metrics.extend(&measured);
+        Ok(())
+    }
+
+    fn save(&mut self, task: &dyn Task) -> Result<(), CoreError> {
+        let step = task.step();
+        if self.checkpoint.as_ref().is_some_and(|(saved, _)| *saved == step) {
+            return Ok(());
+        }
+        let checkpoints = self.setup.run_dir.checkpoints();
+        let mut writer = CheckpointWriter::create(&checkpoints, step)?;
+        task.save(&mut writer)?;
+        self.checkpoint = Some((step, writer.commit()?));
+        checkpoint::prune(&checkpoints, self.setup.train.keep_checkpoints)
+    }
+
+    fn interrupt(&mut self, task: &dyn Task) -> Result<RunReport, CoreError> {
+        if task.step() > 0 {
+            // The time so far is kept with the last logged step.
+            if let Some((step, mut metrics)) = self.last_finite.take()
+                && step > self.last_log.0
+            {
+                self.log(step, &mut metrics)?;
+                self.last_finite = Some((step, metrics));
+            }
+            self.save(task)?;
+        }
+        let summary = self.write_summary(task.step(), Status::Interrupted, Evaluation::default(), None)?;
+        Ok(self.report(summary))
+    }
+
+    fn finish(&mut self, task: &mut dyn Task) -> Result<RunReport, CoreError> {
+        self.save(task)?;
+        let step = task.step();
+        let evaluation = task.evaluate(self.setup.train.final_eval_episodes)?;
+        let mut measured = Metrics::new();
+        self.note_evaluation(step, &evaluation, &mut measured)?;
+        let seconds = self.seconds();
+        self.tracker.log(step, seconds, &measured)?;
+        self.progress.finish_and_clear();
+        let media = self.setup.run_dir.media();
+        fs::create_dir_all(&media).map_err(CoreError::io(&media, "make"))?;
+        for path in task.media(&media)? {
+            if path.extension().is_some_and(|extension| extension == "png") {
+                let tag = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                self.tracker.image(step, &tag, &path)?;
+            }
+        }
+        self.draw_curve()?;
+        self.tracker.image(step, "curve", &self.setup.run_dir.curve())?;
+        let summary = self.write_summary(step, Status::Finished, evaluation, None)?;
+        Ok(self.report(summary))
+    }
+
+    fn draw_curve(&self) -> Result<(), CoreError> {
+        let records = read_records(&self.setup.run_dir.metrics())?;
+        let points = |key: &str| -> Vec<(f64, f64)> {
+            records.iter().filter_map(|record| Some((record.step as f64, record.get(key)?))).collect()
+        };
+        let Headline { metric, label, threshold } = &self.headline;
+        let series = |label: &str, points| Series { label: label.into(), points, band: Vec::new() };
+        let plot = CurvePlot {
+            title: self.setup.task.clone(),
+            x_label: "steps".into(),
+            y_label: label.clone(),
+            series: vec![series("training", points(metric)), series("evaluation", points("eval/return_mean"))]
+                .into_iter()
+                .filter(|series| !series.points.is_empty())
+                .collect(),
+            threshold: threshold.map(|value| (value, "solved".into())),
+        };
+        let path = self.setup.run_dir.curve();
+        curve_png(&path, &plot).map_err(CoreError::io(&path, "draw"))
+    }
+
+    fn report(&self, summary: Summary) -> RunReport {
+        RunReport {
+            summary,
+            run_dir: self.setup.run_dir.path().to_path_buf(),
+            checkpoint: self.checkpoint.as_ref().map(|(_, path)| path.clone()),
+            was_finished: false,
+        }
+    }
+
+    /// The summary of a run that finished at `step`.
+    fn finished_summary(&self, step: u64) -> Option<Summary> {
+        let text = fs::read(self.setup.run_dir.summary()).ok()?;
+        let summary: Summary = serde_json::from_slice(&text).ok()?;
+        (summary.status == Status::Finished && summary.steps == step).then_some(summary)
+    }
+
+    /// A summary of an earlier part of the run must not stand beside later steps.
+    fn remove_old_summary(&self) -> Result<(), CoreError> {
+        let path = self.setup.run_dir.summary();
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CoreError::io(&path, "remove")(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_summary(
+        &self,
+        step: u64,
+        status: Status,
+        evaluation: Evaluation,
+        error: Option<String>,
+    ) -> Result<Summary, CoreError> {
+        let wall_seconds = self.seconds();
+        let mut metrics = self.last_finite.as_ref().map(|(_, metrics)| metrics.clone()).unwrap_or_default();
+        metrics.extend(&evaluation.metrics);
+        let summary = Summary {
+            status,
+            task: self.setup.task.clone(),
+            seed: self.setup.run.seed,
+            device: self.setup.device.clone(),
+            steps: step,
+            wall_seconds,
+            steps_per_second: step as f64 / wall_seconds.max(1e-9),
+            eval: evaluation.eval,
+            metrics,
+            error,
+        };
+        let path = self.setup.run_dir.summary();
+        let mut text = serde_json::to_string_pretty(&summary).expect("a summary always serializes");
+        text.push('\n');
+        write_atomic(&path, text.as_bytes())?;
+        Ok(summary)
+    }
+}
+
+/// Whether a multiple of `interval` lies in `(before, after]`. An interval of 0 never has one.
+fn crossed(interval: u64, before: u64, after: u64) -> bool {
+    interval != 0 && before / interval != after / interval
+}
+
+fn progress_bar(setup: &RunSetup, step: u64) -> ProgressBar {
+    if setup.quiet {
+        return ProgressBar::hidden();
+    }
+    let style =
+        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {per_sec}, {eta} left {msg}")
+            .expect("the template is well-formed");
+    ProgressBar::new(setup.train.steps).with_style(style).with_prefix(setup.task.clone()).with_position(step)
+}

@@ -1,0 +1,307 @@
+//! Modules and optimizers as safetensors, with readable names and deterministic bytes.
+//!
+//! Burn identifies parameters by random ids, which differ between processes. Here a tensor is named by its path in the
+//! module (`actor.0.weight`), and an optimizer state by the path of its parameter and its field
+//! (`actor.0.weight.moment_1`); the ids of the module that is loaded into are put back while loading. Values are kept
+//! bit for bit. The functions report problems as text; [`crate::checkpoint`] adds the file they are in.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn::module::Module;
+use burn::optim::ModuleOptimizer;
+use burn::store::ModuleRecord;
+use burn::tensor::{Bytes, DType};
+use burn_pack::{Reader, Scalar, Tensor, Writer};
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+/// The safetensors metadata entry that holds an optimizer's scalars (step counts and the like).
+const SCALARS: &str = "scalars";
+
+/// A module's parameters as a safetensors file.
+pub fn module_to_bytes<M: Module>(module: &M) -> Result<Vec<u8>, String> {
+    encode(module_tensors(module)?, None)
+}
+
+/// Loads the parameters of a safetensors file into a module of the same shape.
+pub fn module_from_bytes<M: Module>(module: M, bytes: &[u8]) -> Result<M, String> {
+    let ids = parameter_ids(&module)?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let tensors = file
+        .iter()
+        .map(|(name, view)| decode_tensor(name.to_string(), ids.get(name).copied(), &view))
+        .collect::<Result<Vec<_>, _>>()?;
+    let packed = Writer::new(tensors).into_bytes().map_err(|error| error.to_string())?;
+    let record = ModuleRecord::from_bytes(packed).map_err(|error| error.to_string())?;
+    module.try_load_record(record).map_err(|error| error.to_string())
+}
+
+/// An optimizer's state for the parameters of `module` as a safetensors file.
+pub fn optimizer_to_bytes<M: Module>(optimizer: &ModuleOptimizer, module: &M) -> Result<Vec<u8>, String> {
+    let paths: HashMap<u64, String> = parameter_ids(module)?.into_iter().map(|(path, id)| (id, path)).collect();
+    let packed = optimizer.into_bytes().map_err(|error| error.to_string())?;
+    let reader = Reader::from_bytes(packed).map_err(|error| error.to_string())?;
+    // An optimizer record names every entry "ID.FIELD".
+    let readable = |name: &str| -> Result<String, String> {
+        let (id, field) = name.split_once('.').ok_or_else(|| format!("optimizer entry {name:?} has no field"))?;
+        let path = id.parse().ok().and_then(|id: u64| paths.get(&id));
+        path.map(|path| format!("{path}.{field}"))
+            .ok_or_else(|| format!("the optimizer holds state {name:?} of a parameter that is not in the module"))
+    };
+    let scalars = reader
+        .scalars()
+        .iter()
+        .map(|(name, scalar)| Ok((readable(name)?, *scalar)))
+        .collect::<Result<BTreeMap<String, Scalar>, String>>()?;
+    let mut tensors = reader.into_tensors().map_err(|error| error.to_string())?;
+    for tensor in &mut tensors {
+        tensor.name = readable(&tensor.name)?;
+    }
+    encode(tensors, Some(serde_json::to_string(&scalars).map_err(|error| error.to_string())?))
+}
+
+/// Loads an optimizer's state for the parameters of `module`, which must have been loaded before.
+///
+/// Burn rebuilds the state on its default device and moves it to the parameters' device at the next step; see
+/// [`crate::device::select_device`].
+pub fn optimizer_from_bytes<M: Module>(
+    optimizer: ModuleOptimizer,
+    module: &M,
+    bytes: &[u8],
+) -> Result<ModuleOptimizer, String> {
+    let ids = parameter_ids(module)?;
+    // The field is a single component for all of Burn's optimizers; a nested state has more, hence the longest path.
+    let owner = |name: &str| -> Result<(u64, String, String), String> {
+        name.rmatch_indices('.')
+            .find_map(|(at, _)| {
+                ids.get(&name[..at]).map(|id| (*id, name[..at].to_string(), name[at + 1..].to_string()))
+            })
+            .ok_or_else(|| format!("{name} belongs to no parameter of the module"))
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
+    let scalars = header.metadata().as_ref().and_then(|metadata| metadata.get(SCALARS)).ok_or("no scalars entry")?;
+    let scalars: BTreeMap<String, Scalar> =
+        serde_json::from_str(scalars).map_err(|error| format!("scalars: {error}"))?;
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut paths = BTreeMap::new();
+    let mut tensors = Vec::new();
+    for (name, view) in file.iter() {
+        let (id, path, field) = owner(name)?;
+        tensors.push(decode_tensor(format!("{id}.{field}"), Some(id), &view)?);
+        paths.insert(id, path);
+    }
+    let mut writer = Writer::new(tensors);
+    for (name, scalar) in scalars {
+        let (id, path, field) = owner(&name)?;
+        writer = writer.with_scalar(&format!("{id}.{field}"), scalar);
+        paths.insert(id, path);
+    }
+    for (id, path) in paths {
+        writer = writer.with_metadata(&id.to_string(), &path);
+    }
+    let packed = writer.into_bytes().map_err(|error| error.to_string())?;
+    optimizer.from_bytes(packed).map_err(|error| error.to_string())
+}
+
+/// Named arrays of floats as a safetensors file.
+pub fn arrays_to_bytes(arrays: &[(&str, &[f32])]) -> Result<Vec<u8>, String> {
+    let tensors = arrays.iter().map(|(name, values)| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensor::new(name.to_string(), DType::F32, vec![values.len()], None, Bytes::from_bytes_vec(bytes))
+    });
+    encode(tensors.collect(), None)
+}
+
+/// The arrays that [`arrays_to_bytes`] wrote.
+pub fn arrays_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let array = |(name, view): (&str, TensorView<'_>)| match view.dtype() {
+        Dtype::F32 => {
+            let values = view.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap()));
+            Ok((name.to_string(), values.collect()))
+        }
+        other => Err(format!("{name}: expected type F32, found {other:?}")),
+    };
+    file.iter().map(array).collect()
+}
+
+fn module_tensors<M: Module>(module: &M) -> Result<Vec<Tensor>, String> {
+    let packed = module.clone().into_record().into_bytes().map_err(|error| error.to_string())?;
+    Reader::from_bytes(packed).and_then(Reader::into_tensors).map_err(|error| error.to_string())
+}
+
+fn parameter_ids<M: Module>(module: &M) -> Result<HashMap<String, u64>, String> {
+    let tensors = module_tensors(module)?;
+    Ok(tensors.into_iter().filter_map(|tensor| Some((tensor.name, tensor.param_id?))).collect())
+}
+
+fn encode(tensors: Vec<Tensor>, scalars: Option<String>) -> Result<Vec<u8>, String> {
+    struct Parts {
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    }
+    let parts = tensors
+        .into_iter()
+        .map(|tensor| {
+            let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|error| error.to_string())?;
+            let dtype = to_safetensors(dtype).ok_or_else(|| format!("{name}: no safetensors type for {dtype:?}"))?;
+            Ok(Parts { name, dtype, shape: shape.to_vec(), bytes })
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    let views = parts
+        .iter()
+        .map(|part| Ok((part.name.as_str(), TensorView::new(part.dtype, part.shape.clone(), &part.bytes)?)))
+        .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+        .map_err(|error| error.to_string())?;
+    // A single entry: the header lists its metadata in the random order of a hash map.
+    let metadata = scalars.map(|scalars| HashMap::from([(SCALARS.to_string(), scalars)]));
+    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+}
+
+fn decode_tensor(name: String, id: Option<u64>, view: &TensorView<'_>) -> Result<Tensor, String> {
+    let dtype =
+        from_safetensors(view.dtype()).ok_or_else(|| format!("{name}: type {:?} is not known", view.dtype()))?;
+    Ok(Tensor::new(name, dtype, view.shape().to_vec(), id, Bytes::from_bytes_vec(view.data().to_vec())))
+}
+
+const TYPES: [(DType, Dtype); 13] = [
+    (DType::F64, Dtype::F64),
+    (DType::F32, Dtype::F32),
+    (DType::F16, Dtype::F16),
+    (DType::BF16, Dtype::BF16),
+    (DType::I64, Dtype::I64),
+    (DType::I32, Dtype::I32),
+    (DType::I16, Dtype::I16),
+    (DType::I8, Dtype::I8),
+    (DType::U64, Dtype::U64),
+    (DType::U32, Dtype::U32),
+    (DType::U16, Dtype::U16),
+    (DType::U8, Dtype::U8),
+    (DType::Bool(burn::tensor::BoolStore::Native), Dtype::BOOL),
+];
+
+fn to_safetensors(dtype: DType) -> Option<Dtype> {
+    TYPES.iter().find(|(known, _)| *known == dtype).map(|(_, dtype)| *dtype)
+}
+
+fn from_safetensors(dtype: Dtype) -> Option<DType> {
+    TYPES.iter().find(|(_, known)| *known == dtype).map(|(dtype, _)| *dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::optim::{AdamConfig, GradientsParams};
+    use burn::tensor::{Device, Distribution, Tensor as BurnTensor};
+
+    use super::*;
+
+    #[derive(Module, Debug)]
+    struct Layer {
+        weight: Param<BurnTensor<2>>,
+        bias: Option<Param<BurnTensor<1>>>,
+    }
+
+    #[derive(Module, Debug)]
+    struct Net {
+        layers: Vec<Layer>,
+        log_std: Param<BurnTensor<1>>,
+    }
+
+    fn net(width: usize, scale: f32) -> Net {
+        let device = Device::flex().autodiff();
+        let ramp = |length: usize| {
+            let values: Vec<f32> = (0..length).map(|index| (index as f32 * 0.37).sin() * scale).collect();
+            BurnTensor::<1>::from_floats(values.as_slice(), &device)
+        };
+        let layer = |bias: bool| Layer {
+            weight: Param::from_tensor(ramp(3 * width).reshape([3, width])),
+            bias: bias.then(|| Param::from_tensor(ramp(width))),
+        };
+        Net { layers: vec![layer(true), layer(false)], log_std: Param::from_tensor(ramp(2)) }
+    }
+
+    fn train(mut net: Net, optimizer: &mut ModuleOptimizer, steps: usize) -> Net {
+        for _ in 0..steps {
+            let input = BurnTensor::<2>::ones([5, 3], &Device::flex().autodiff());
+            let [first, second] = [0, 1].map(|index: usize| input.clone().matmul(net.layers[index].weight.val()));
+            let bias = net.layers[0].bias.as_ref().unwrap().val().unsqueeze::<2>();
+            let loss = ((first + bias) * second).sum() + net.log_std.val().exp().sum();
+            let gradients = GradientsParams::from_grads(loss.backward(), &net);
+            net = optimizer.step(1e-2, net, gradients);
+        }
+        net
+    }
+
+    fn bits(net: &Net) -> Vec<u8> {
+        module_to_bytes(net).unwrap()
+    }
+
+    #[test]
+    fn names_are_paths_and_values_keep_their_bits() {
+        let trained = net(4, 1.0);
+        let bytes = bits(&trained);
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let mut names: Vec<&str> = file.names();
+        names.sort_unstable();
+        assert_eq!(names, ["layers.0.bias", "layers.0.weight", "layers.1.weight", "log_std"]);
+        let loaded = module_from_bytes(net(4, 0.0), &bytes).unwrap();
+        assert_ne!(bits(&net(4, 0.0)), bytes);
+        assert_eq!(bits(&loaded), bytes);
+    }
+
+    #[test]
+    fn bytes_do_not_depend_on_parameter_ids() {
+        let run = || {
+            let mut optimizer: ModuleOptimizer = AdamConfig::new().init();
+            let trained = train(net(4, 1.0), &mut optimizer, 3);
+            (bits(&trained), optimizer_to_bytes(&optimizer, &trained).unwrap())
+        };
+        assert_eq!(run(), run());
+    }
+
+    #[test]
+    fn a_loaded_module_and_optimizer_go_on_bit_for_bit() {
+        let mut optimizer: ModuleOptimizer = AdamConfig::new().init();
+        let half = train(net(4, 1.0), &mut optimizer, 3);
+        let (module_file, optimizer_file) = (bits(&half), optimizer_to_bytes(&optimizer, &half).unwrap());
+        let whole = train(half, &mut optimizer, 3);
+
+        let resumed = module_from_bytes(net(4, 0.0), &module_file).unwrap();
+        let mut resumed_optimizer = optimizer_from_bytes(AdamConfig::new().init(), &resumed, &optimizer_file).unwrap();
+        let resumed = train(resumed, &mut resumed_optimizer, 3);
+        assert_eq!(bits(&resumed), bits(&whole));
+        assert_eq!(
+            optimizer_to_bytes(&resumed_optimizer, &resumed).unwrap(),
+            optimizer_to_bytes(&optimizer, &whole).unwrap()
+        );
+
+        let mut fresh: ModuleOptimizer = AdamConfig::new().init();
+        let without_state = train(module_from_bytes(net(4, 0.0), &module_file).unwrap(), &mut fresh, 3);
+        assert_ne!(bits(&without_state), bits(&whole), "the optimizer's state makes a difference");
+    }
+
+    #[test]
+    fn a_file_of_another_shape_is_refused() {
+        let bytes = bits(&net(4, 1.0));
+        let problem = module_from_bytes(net(5, 1.0), &bytes).unwrap_err();
+        assert!(problem.contains("layers.0.weight") && problem.contains("shape mismatch"), "{problem}");
+        let single = module_from_bytes(net(4, 1.0).layers.remove(0), &bytes).unwrap_err();
+        assert!(single.contains("weight"), "{single}");
+        assert!(optimizer_from_bytes(AdamConfig::new().init(), &net(4, 1.0), &bytes).is_err());
+    }
+
+    #[test]
+    fn special_floats_and_integers_keep_their_bits() {
+        let values = [f32::NAN, -0.0, f32::INFINITY, f32::MIN_POSITIVE / 3.0, 0.1];
+        let bytes = arrays_to_bytes(&[("b", &values), ("a", &[])]).unwrap();
+        let arrays = arrays_from_bytes(&bytes).unwrap();
+        assert_eq!(arrays["b"].iter().map(|x| x.to_bits()).collect::<Vec<_>>(), values.map(f32::to_bits));
+        assert_eq!(arrays["a"], []);
+        let noise = BurnTensor::<1>::random([7], Distribution::Default, &Device::flex());
+        let module = Layer { weight: Param::from_tensor(noise.unsqueeze()), bias: None };
+        let loaded = module_from_bytes(module.clone(), &module_to_bytes(&module).unwrap()).unwrap();
+        assert_eq!(loaded.weight.val().into_data(), module.weight.val().into_data());
+    }
+}

@@ -1,0 +1,4 @@
+//! Action distributions: on tensors for learning, on host rows for acting.
+
+pub mod categorical;
+pub mod gaussian;

@@ -1,0 +1,129 @@
+//! Multi-layer perceptrons, as a Burn module and as a snapshot of plain matrices for acting.
+
+use burn::module::Param;
+use burn::prelude::*;
+use hotfire_core::seed::StreamRng;
+
+use crate::init::orthogonal;
+use crate::ops::kernel::Dense;
+use crate::ops::{Activation, mlp};
+
+/// Dense layers with one hidden activation and a linear output.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    /// Weights `[inputs, outputs]` of each layer.
+    weights: Vec<Param<Tensor<2>>>,
+    /// Biases `[outputs]` of each layer.
+    biases: Vec<Param<Tensor<1>>>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl Mlp {
+    /// Orthogonal weights, gain `sqrt(2)` in the hidden layers and `output_gain` in the last, zero biases: the usual
+    /// choice for policy gradients (Andrychowicz et al. 2021, <https://arxiv.org/abs/2006.05990>).
+    ///
+    /// `sizes` are the widths from input to output, at least two of them.
+    pub fn orthogonal(
+        sizes: &[usize],
+        activation: Activation,
+        output_gain: f64,
+        rng: &mut StreamRng,
+        device: &Device,
+    ) -> Self {
+        let last = sizes.len() - 2;
+        let gain = |layer| if layer == last { output_gain } else { std::f64::consts::SQRT_2 };
+        Self {
+            weights: (0..=last)
+                .map(|l| Param::from_tensor(orthogonal(sizes[l], sizes[l + 1], gain(l), rng, device)))
+                .collect(),
+            biases: (0..=last).map(|l| Param::from_tensor(Tensor::zeros([sizes[l + 1]], device))).collect(),
+            activation,
+        }
+    }
+
+    /// `[N, inputs]` to `[N, outputs]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let layers = self.weights.iter().zip(&self.biases).enumerate();
+        mlp(x, layers.map(|(l, (w, b))| (w.val(), b.val(), self.activation_of(l))).collect())
+    }
+
+    fn activation_of(&self, layer: usize) -> Activation {
+        if layer + 1 == self.weights.len() { Activation::Identity } else { self.activation }
+    }
+
+    /// A snapshot of the weights for acting on the host. Reading it back waits for the device.
+    pub fn compile(&self) -> CompiledMlp {
+        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
+        CompiledMlp {
+            layers: (0..self.weights.len())
+                .map(|l| CompiledLayer {
+                    weight: read(self.weights[l].val().into_data()),
+                    bias: read(self.biases[l].val().into_data()),
+                    activation: self.activation_of(l),
+                })
+                .collect(),
+            scratch: [Vec::new(), Vec::new()],
+        }
+    }
+}
+
+/// An [`Mlp`] as plain matrices: the same kernels without tensors, graph or allocation, for small batches.
+#[derive(Clone, Debug)]
+pub struct CompiledMlp {
+    layers: Vec<CompiledLayer>,
+    scratch: [Vec<f32>; 2],
+}
+
+#[derive(Clone, Debug)]
+struct CompiledLayer {
+    weight: Vec<f32>,
+    bias: Vec<f32>,
+    activation: Activation,
+}
+
+impl CompiledMlp {
+    /// Width of the output.
+    pub fn outputs(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.bias.len())
+    }
+
+    /// `x: [N, inputs]` to `[N, outputs]`, both row-major; the result is valid until the next call.
+    pub fn forward(&mut self, x: &[f32]) -> &[f32] {
+        let rows = x.len() * self.layers[0].bias.len() / self.layers[0].weight.len();
+        let [a, b] = &mut self.scratch;
+        for (l, layer) in self.layers.iter().enumerate() {
+            b.resize(rows * layer.bias.len(), 0.0);
+            let dense = Dense { weight: &layer.weight, bias: &layer.bias, activation: layer.activation };
+            dense.forward(if l == 0 { x } else { a }, b, None);
+            std::mem::swap(a, b);
+        }
+        a
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+    use hotfire_core::seed::stream;
+
+    use super::*;
+
+    #[test]
+    fn the_compiled_network_equals_the_module() {
+        let device = Device::flex();
+        let mut rng = stream(1, "test", 0);
+        for activation in [Activation::Tanh, Activation::Relu, Activation::Silu] {
+            let net = Mlp::orthogonal(&[6, 64, 48, 3], activation, 1.0, &mut rng, &device);
+            let mut compiled = net.compile();
+            for rows in [1, 4, 100] {
+                let x = Tensor::<2>::random([rows, 6], Distribution::Normal(0.0, 1.0), &device);
+                let want: Vec<f32> = net.forward(x.clone()).into_data().try_to_vec().unwrap();
+                let x: Vec<f32> = x.into_data().try_to_vec().unwrap();
+                let got = compiled.forward(&x);
+                assert_eq!(got.len(), rows * 3);
+                assert!(want.iter().zip(got).all(|(a, b)| (a - b).abs() < 2e-6), "{activation:?}, {rows} rows");
+            }
+        }
+    }
+}

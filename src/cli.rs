@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Reinforcement learning and generative models on simulators, in Rust.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Train from a config; writes a run directory.
+    Train(TrainArgs),
+    /// Measure the trained agent of a run, or film it.
+    Eval(EvalArgs),
+    /// List environments and algorithms.
+    List(ListArgs),
+    /// Look at an environment.
+    Env(EnvArgs),
+    /// Show devices, CPU features and what is wrong with them.
+    Doctor,
+}
+
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// The config file, for example configs/ppo-cartpole.toml; not needed with --resume.
+    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    pub config: Option<PathBuf>,
+    /// Overrides, as in agent.gamma=0.98.
+    #[arg(value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Go on with this run directory from its newest checkpoint.
+    #[arg(long, value_name = "RUN")]
+    pub resume: Option<PathBuf>,
+    /// Where to learn: auto, cpu, cuda, cuda:N, wgpu or wgpu:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// Number of episodes.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// Seed of the episodes; the run's own without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Film an episode into this GIF.
+    #[arg(long, value_name = "FILE")]
+    pub gif: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// What to list; everything without it.
+    pub what: Option<Listing>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    Envs,
+    Algorithms,
+    Models,
+}
+
+#[derive(Debug, Args)]
+pub struct EnvArgs {
+    #[command(subcommand)]
+    pub command: EnvCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EnvCommand {
+    /// Check that an environment keeps its contract.
+    Check {
+        /// The environment's id, for example CartPole-v1.
+        id: String,
+    },
+}

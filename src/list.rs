@@ -1,0 +1,46 @@
+//! `hotfire list` and `hotfire env check`: what there is, and whether it keeps its word.
+
+use hotfire_agents::ALGORITHMS;
+use hotfire_core::CoreError;
+use hotfire_envs::{ENVS, make};
+
+use crate::cli::{ListArgs, Listing};
+
+pub fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let wanted = |what| args.what.is_none_or(|asked| asked == what);
+    if wanted(Listing::Envs) {
+        println!("Environments");
+        for spec in ENVS {
+            let env = make(spec.id, &[])?;
+            println!("  {:<27} {}", spec.id, spec.summary);
+            println!("  {:<27} observations {}", "", env.observation_space());
+            println!("  {:<27} actions {}", "", env.action_space());
+            let limit = spec.max_episode_steps.map_or("no step limit".into(), |n| format!("limit {n} steps"));
+            let solved = spec.reward_threshold.map_or(String::new(), |r| format!(", solved at return {r}"));
+            println!("  {:<27} {limit}{solved}", "");
+        }
+    }
+    if wanted(Listing::Algorithms) {
+        println!("Algorithms");
+        for spec in ALGORITHMS {
+            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
+        }
+    }
+    if wanted(Listing::Models) {
+        println!("Models");
+        for spec in hotfire_generative::MODELS {
+            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
+        }
+        if hotfire_generative::MODELS.is_empty() {
+            println!("  none yet");
+        }
+    }
+    Ok(())
+}
+
+pub fn check_env(id: &str) -> anyhow::Result<()> {
+    let mut env = make(id, &[]).map_err(|error| CoreError::Usage(error.to_string()))?;
+    hotfire_envs::check_env(env.as_mut(), id)?;
+    println!("{id}: keeps the environment contract");
+    Ok(())
+}

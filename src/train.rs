@@ -1,0 +1,107 @@
+//! `hotfire train`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hotfire_agents::AgentTask;
+use hotfire_core::CoreError;
+use hotfire_core::config::ConfigDocument;
+use hotfire_core::device::{SelectedDevice, select_device};
+use hotfire_core::run_config::{RunConfig, TrainConfig};
+use hotfire_core::run_dir::{RunDir, write_atomic};
+use hotfire_core::shell::{self, RunSetup};
+
+use crate::cli::TrainArgs;
+
+/// A config, read and checked, with the task it describes.
+pub struct Prepared {
+    pub run: RunConfig,
+    pub train: TrainConfig,
+    pub task: AgentTask,
+    pub device: SelectedDevice,
+    pub resolved: String,
+}
+
+/// Reads a config file, checks it whole and makes its task on the device that it, or `device`, names.
+pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Result<Prepared, CoreError> {
+    let mut document = ConfigDocument::load(config, overrides)?;
+    let mut run: RunConfig = document.section("run")?;
+    run.check(&document)?;
+    let train: TrainConfig = document.section("train")?;
+    train.check(&document)?;
+    if let Some(device) = device {
+        run.device = device.to_owned();
+    }
+    let device = select_device(&run.device)?;
+    use_threads(run.threads);
+    let task = AgentTask::from_config(&mut document, run.seed, &device.device, train.steps)?;
+    document.finish()?;
+    Ok(Prepared { resolved: document.resolved(), run, train, task, device })
+}
+
+/// Sizes the thread pool; 0 means all cores. Only the first call of a process counts.
+fn use_threads(threads: usize) {
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}
+
+pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
+    let stop = stop_on_interrupt()?;
+    let (prepared, run_dir) = match (&args.resume, &args.config) {
+        (Some(path), _) => {
+            let run_dir = RunDir::open(path)?;
+            let prepared = prepare(&run_dir.config(), &args.overrides, args.device.as_deref())?;
+            write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
+            (prepared, run_dir)
+        }
+        (None, Some(config)) => {
+            let prepared = prepare(config, &args.overrides, args.device.as_deref())?;
+            let run_dir = RunDir::create(prepared.run.run_dir(config))?;
+            write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
+            (prepared, run_dir)
+        }
+        (None, None) => unreachable!("the command line asks for a config or a run"),
+    };
+    let Prepared { run, train, mut task, device, .. } = prepared;
+    if !args.quiet {
+        eprintln!("device {}: {}", device.name, device.reason);
+    }
+    let setup = RunSetup {
+        run_dir,
+        run,
+        train,
+        task: task.name().to_owned(),
+        device: device.name,
+        resume: args.resume.is_some(),
+        quiet: args.quiet,
+    };
+    let report = shell::run(&mut task, setup, &stop)?;
+    if !args.quiet {
+        println!("{report}");
+    }
+    Ok(())
+}
+
+/// A flag that the first Ctrl-C sets; the second ends the process at once.
+fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&stop);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+    })?;
+    Ok(stop)
+}
+
+/// The newest checkpoint's agent of a run directory.
+pub fn load_run(path: &PathBuf) -> Result<Prepared, CoreError> {
+    use hotfire_core::checkpoint::open_latest;
+    use hotfire_core::task::Task;
+    let run_dir = RunDir::open(path)?;
+    let mut prepared = prepare(&run_dir.config(), &[], None)?;
+    let checkpoint = open_latest(&run_dir.checkpoints())?
+        .ok_or_else(|| CoreError::Usage(format!("{}: has no checkpoint yet", path.display())))?;
+    prepared.task.load(&checkpoint)?;
+    Ok(prepared)
+}
