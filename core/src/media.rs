@@ -21,7 +21,7 @@ const UNCHANGED: u8 = 255;
 /// Distinct colours from which nearby ones are joined before the palette is chosen.
 const MANY_COLORS: usize = 1 << 16;
 
-/// Power of a colour's count that is its weight: at 1/2 large gradients show bands, at 1 small things lose their shades.
+/// A colour's weight is its count to this power: at 1/2 large gradients show bands, at 1 small things lose shades.
 const WEIGHT: f32 = 0.75;
 
 /// Writes a picture of `[height, width, 3]` bytes as PNG.
@@ -194,7 +194,7 @@ impl GifWriter {
             };
             encoder.write_frame(&frame)?;
         }
-        Ok(encoder.into_inner()?)
+        encoder.into_inner()
     }
 }
 

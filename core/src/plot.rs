@@ -304,7 +304,7 @@ fn ticks((low, high): (f64, f64), count: u32) -> Vec<(f64, String)> {
         if value == 0.0 {
             return "0".to_owned();
         }
-        if largest >= 1e15 || largest < 1e-4 {
+        if !(1e-4..1e15).contains(&largest) {
             return format!("{value:.1e}").replace('-', "−");
         }
         let number = format!("{:.decimals$}", value / unit);

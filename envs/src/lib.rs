@@ -33,7 +33,7 @@ pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pend
 pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};
 pub use error::EnvError;
 pub use options::{OptionValue, Options};
-pub use registry::{ENVS, EnvSpec, make, spec};
+pub use registry::{ENVS, EnvSpec, MakeBatch, make, spec};
 pub use render::Frame;
 pub use rng::NpRng;
 pub use space::{Dtype, Sampler, Space, Value};

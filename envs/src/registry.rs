@@ -25,8 +25,11 @@ pub struct EnvSpec {
     pub make: fn(&mut Options) -> Result<Box<dyn Env>, EnvError>,
     /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one; the vector
     /// level is [`Simd::detect`] but in benchmarks.
-    pub make_batch: Option<fn(num_envs: usize, max_episode_steps: u32, simd: Simd) -> Box<dyn BatchEnv>>,
+    pub make_batch: Option<MakeBatch>,
 }
+
+/// Makes a structure-of-arrays stepper.
+pub type MakeBatch = fn(num_envs: usize, max_episode_steps: u32, simd: Simd) -> Box<dyn BatchEnv>;
 
 /// The registered environment of this id.
 ///

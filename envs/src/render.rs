@@ -1,7 +1,7 @@
 //! Pictures of environments: a small anti-aliased canvas and the palette that all scenes share.
 //!
 //! A scene is a pure function of the environment's state. It is drawn in world coordinates (`y` points up, lengths in
-//! the simulator's own units); [`Canvas::view`] says where the world lies on the picture.
+//! the simulator's own units); [`Canvas::new`] says where the world lies on the picture.
 
 use std::f32::consts::TAU;
 

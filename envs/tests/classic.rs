@@ -269,8 +269,8 @@ fn final_row(env: &dyn BatchEnv, i: usize) -> Vec<f64> {
 
 #[test]
 fn batch_steppers_follow_the_scalar_simulators() {
-    // More than one block, and a last block that is not full. Every few steps the scalar simulator is set to the batch's
-    // state, so that chaos has no time to pull them apart.
+    // More than one block, and a last block that is not full. Every few steps the scalar simulator is set to the
+    // batch's state, so that chaos has no time to pull them apart.
     const NUM_ENVS: usize = 131;
     const LIMIT: u32 = 90;
     const RESYNC: usize = 10;

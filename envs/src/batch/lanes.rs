@@ -1,8 +1,9 @@
 //! The stepper behind [`BatchEnv`]: one loop over lanes for every simulator.
 //!
-//! Lanes are processed in blocks that fit the first-level cache. A block's state is copied to local arrays, advanced
-//! there, and copied back: the compiler knows that local arrays do not overlap, which it cannot know of the columns, and
-//! the copies are far cheaper than the overlap checks or scalar code it would emit without that knowledge.
+//! Lanes are processed in blocks that fit the first-level cache. A block's columns are copied to the arrays of one
+//! [`Block`], advanced there, and copied back: the compiler knows that arrays of one struct do not overlap, which it
+//! cannot know of the columns, and the copies cost far less than the overlap checks or the scalar code it would emit
+//! without that knowledge. Ended lanes are then visited one by one through a bit mask.
 //!
 //! Each lane owns a xoroshiro64* generator (Blackman and Vigna, 2021), seeded from `(seed, lane)` through SplitMix64,
 //! so that lanes are unrelated whatever the batch size, and a lane's episodes do not depend on the other lanes.
@@ -10,7 +11,7 @@
 use super::{BatchEnv, Simd};
 use crate::{Actions, EnvError};
 
-/// Lanes a block; 64 lanes of the largest simulator take 6 KiB.
+/// Lanes a block: as many as a mask has bits. The largest simulator's block takes 3 KiB.
 const BLOCK: usize = 64;
 
 /// A simulator with `S` state and `D` observation columns, as a batch stepper sees it. All functions must be free of

@@ -172,8 +172,8 @@ fn round(x: f32) -> f32 {
 fn sin_cos(x: f32) -> (f32, f32) {
     // pi/2 in parts of 8, 11 and 24 bits: the products with the first two are exact up to 13 bits of quarter turns.
     const PART_1: f32 = 1.570_312_5;
-    const PART_2: f32 = 4.837_512_969_970_703e-4;
-    const PART_3: f32 = 7.549_789_948_768_648e-8;
+    const PART_2: f32 = 4.837_513e-4;
+    const PART_3: f32 = 7.549_79e-8;
     let shifted = x * (2.0 / PI) as f32 + TO_INTEGER;
     let quarters = shifted - TO_INTEGER;
     let quadrant = shifted.to_bits();

@@ -57,6 +57,8 @@ const START_SPEED: f64 = 1.0;
 #[derive(Clone, Debug)]
 pub struct Pendulum {
     state: [f64; 2],
+    /// Sine of the angle, known from the observation: computing it again would cost a third of a step.
+    sin: f64,
     last_torque: Option<f32>,
     g: f64,
     observation_space: Space,
@@ -72,6 +74,7 @@ impl Pendulum {
         let high = [1.0, 1.0, MAX_SPEED as f32];
         Ok(Self {
             state: [PI, 0.0],
+            sin: PI.sin(),
             last_torque: None,
             g: options.f64("g", GRAVITY)?,
             observation_space: Space::bounded(high.map(|x| -x), high, [high.len()]),
@@ -87,6 +90,7 @@ impl Pendulum {
     /// Replaces angle and angular velocity.
     pub fn set_state(&mut self, state: [f64; 2]) {
         self.state = state;
+        self.sin = state[0].sin();
         self.last_torque = None;
     }
 
@@ -96,14 +100,15 @@ impl Pendulum {
     }
 }
 
-/// One semi-implicit Euler step with a torque in range; returns the new state and the cost of the old one.
+/// One semi-implicit Euler step with a torque in range, given the sine of the angle; returns the new state and the cost
+/// of the old one.
 ///
 /// Gymnasium's torque is a float32, and its two terms stay single until they meet the rest.
 #[inline(always)]
-fn advance<R: Real>([theta, theta_dot]: [R; 2], torque: f32, g: f64) -> ([R; 2], R) {
+fn advance<R: Real>([theta, theta_dot]: [R; 2], sin: R, torque: f32, g: f64) -> ([R; 2], R) {
     let angle = theta.normalized_angle();
     let cost = angle * angle + R::of(0.1) * (theta_dot * theta_dot) + R::single(0.001 * (torque * torque));
-    let acceleration = R::of(3.0 * g / 2.0) * theta.sin() + R::single(3.0 * torque);
+    let acceleration = R::of(3.0 * g / 2.0) * sin + R::single(3.0 * torque);
     let theta_dot = (theta_dot + acceleration * R::of(DT)).clip(-MAX_SPEED, MAX_SPEED);
     ([theta + theta_dot * R::of(DT), theta_dot], cost)
 }
@@ -130,23 +135,28 @@ impl Env for Pendulum {
 
     fn step(&mut self, action: ActionRef<'_>, _rng: &mut NpRng, obs: ObsMut<'_>) -> StepOutcome {
         let torque = super::continuous(action).clamp(-MAX_TORQUE, MAX_TORQUE);
-        let (state, cost) = advance(self.state, torque, self.g);
+        let (state, cost) = advance(self.state, self.sin, torque, self.g);
+        let observation = observation(state);
         self.state = state;
+        self.sin = observation[1];
         self.last_torque = Some(torque);
-        super::write(observation(state), obs);
+        super::write(observation, obs);
         StepOutcome { reward: -cost, terminated: false, truncated: false }
     }
 
     fn save_state(&self, to: &mut StateWriter) {
         self.state.iter().for_each(|&x| to.f64(x));
+        // Saved because a C library may round `sincos` and `sin` differently.
+        to.f64(self.sin);
         to.bool(self.last_torque.is_some());
         to.f32(self.last_torque.unwrap_or(0.0));
     }
 
     fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
         let state = [from.f64()?, from.f64()?];
-        let (known, torque) = (from.bool()?, from.f32()?);
+        let (sin, known, torque) = (from.f64()?, from.bool()?, from.f32()?);
         self.state = state;
+        self.sin = sin;
         self.last_torque = known.then_some(torque);
         Ok(())
     }
@@ -170,7 +180,7 @@ impl Dynamics<2, 3> for Pendulum {
     #[inline(always)]
     fn step(state: [f32; 2], action: f32) -> ([f32; 2], f32, bool) {
         let torque = action.clip(-f64::from(MAX_TORQUE), f64::from(MAX_TORQUE));
-        let (state, cost) = advance(state, torque, GRAVITY);
+        let (state, cost) = advance(state, Real::sin(state[0]), torque, GRAVITY);
         (state, -cost, false)
     }
 
