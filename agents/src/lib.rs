@@ -18,5 +18,5 @@ pub use actor_critic::{ActorCritic, CompiledActorCritic, Head};
 pub use agent::{Agent, Policy};
 pub use env_config::EnvConfig;
 pub use evaluate::{evaluate, record_episode};
-pub use registry::{ALGORITHMS, AlgorithmSpec, algorithm};
+pub use registry::{ALGORITHMS, AlgorithmSpec, MakeAgent, Setting, algorithm};
 pub use task::AgentTask;

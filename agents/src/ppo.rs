@@ -8,7 +8,6 @@
 use burn::prelude::*;
 use burn::tensor::TensorData;
 use hotfire_core::CoreError;
-use hotfire_core::arrays;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
@@ -145,7 +144,7 @@ impl PpoConfig {
             }
         }
         let batch = self.rollout_steps * num_envs;
-        if self.minibatches == 0 || batch % self.minibatches != 0 || batch / self.minibatches < 2 {
+        if self.minibatches == 0 || !batch.is_multiple_of(self.minibatches) || batch / self.minibatches < 2 {
             let expected = format!("a divisor of rollout_steps * num_envs = {batch} that leaves at least 2 steps each");
             return refuse("minibatches", &expected, self.minibatches.to_string());
         }
@@ -464,7 +463,8 @@ impl Agent for Ppo {
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         let record = self.optimizer.record(&self.net);
         to.module("network.safetensors", &self.net)?;
-        to.bytes("optimizer.safetensors", &arrays::to_bytes(&record.moments).map_err(CoreError::Failed)?)?;
+        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
+        to.arrays("optimizer.safetensors", &moments)?;
         let mut envs = StateWriter::default();
         self.envs.save_state(&mut envs);
         to.bytes("environments.bin", &envs.into_bytes())?;
@@ -483,8 +483,7 @@ impl Agent for Ppo {
         let misfit = |name: &str, problem: String| CoreError::Checkpoint { path: from.path().join(name), problem };
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
-        let moments = arrays::from_bytes(&from.bytes("optimizer.safetensors")?)
-            .map_err(|problem| misfit("optimizer.safetensors", problem))?;
+        let moments = from.arrays("optimizer.safetensors")?.into_iter().collect();
         self.optimizer
             .load(&net, AdamRecord { steps: state.optimizer_steps, moments })
             .map_err(|problem| misfit("optimizer.safetensors", problem))?;

@@ -31,8 +31,11 @@ pub struct AlgorithmSpec {
     /// The paper.
     pub source: &'static str,
     /// Reads the rest of `[agent]`, checks it, and makes the agent.
-    pub make: fn(&mut ConfigDocument, &Setting<'_>) -> Result<Box<dyn Agent>, ConfigError>,
+    pub make: MakeAgent,
 }
+
+/// Makes an agent from a document whose `[agent]` section is next to be read.
+pub type MakeAgent = fn(&mut ConfigDocument, &Setting<'_>) -> Result<Box<dyn Agent>, ConfigError>;
 
 /// Takes `agent.algorithm` out of the document and finds it.
 ///

@@ -190,7 +190,7 @@ impl ConfigDocument {
         let parts: Vec<&str> = key.trim().split('.').collect();
         let is_bare =
             |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        if parts.len() < 2 || !parts.iter().all(|part| is_bare(&part)) {
+        if parts.len() < 2 || !parts.iter().all(|part| is_bare(part)) {
             return Err(refuse(format!("found the key {:?}", key.trim())));
         }
         let (last, parents) = parts.split_last().expect("a key has two parts or more");

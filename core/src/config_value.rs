@@ -111,14 +111,14 @@ fn describe_type(expected: &str) -> String {
 }
 
 fn describe_range(expected: &str) -> String {
-    let (low, high) = match expected {
+    let (low, high): (i64, i64) = match expected {
         "u8" => (0, u8::MAX.into()),
         "u16" => (0, u16::MAX.into()),
         "u32" => (0, u32::MAX.into()),
         "u64" | "usize" => (0, i64::MAX),
         "i8" => (i8::MIN.into(), i8::MAX.into()),
         "i16" => (i16::MIN.into(), i16::MAX.into()),
-        "i32" => (i32::MIN.into(), i32::MAX.into()),
+        "i32" => (i64::from(i32::MIN), i64::from(i32::MAX)),
         other => return other.into(),
     };
     format!("an integer from {low} to {high}")

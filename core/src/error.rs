@@ -108,10 +108,17 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     let lowered = name.to_lowercase();
     candidates
         .into_iter()
-        .map(|candidate| (strsim::jaro_winkler(&lowered, &candidate.to_lowercase()), candidate))
+        .map(|candidate| (similarity(&lowered, &candidate.to_lowercase()), candidate))
         .filter(|(similarity, _)| *similarity >= 0.8)
         .max_by(|left, right| left.0.total_cmp(&right.0))
         .map(|(_, candidate)| candidate)
+}
+
+fn similarity(left: &str, right: &str) -> f64 {
+    let similarity = strsim::jaro_winkler(left, right);
+    // Jaro-Winkler says little of short words, where one edit is most of the word.
+    let single_edit = left.len().min(right.len()) >= 2 && strsim::damerau_levenshtein(left, right) <= 1;
+    if single_edit { similarity.max(0.9) } else { similarity }
 }
 
 #[cfg(test)]
@@ -124,6 +131,8 @@ mod tests {
         assert_eq!(nearest("learning_rat", valid), Some("learning_rate"));
         assert_eq!(nearest("Gama", valid), Some("gamma"));
         assert_eq!(nearest("batch", valid), None);
+        assert_eq!(nearest("pop", ["dqn", "ppo"]), Some("ppo"));
+        assert_eq!(nearest("x", ["y"]), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! Nothing here knows an environment, an algorithm or a model. A learner implements [`task::Task`]; the clocks for
 //! logging, evaluation and checkpoints, the progress bar, the interrupt and the resume belong to [`shell::run`].
 
-pub mod arrays;
 pub mod checkpoint;
 pub mod config;
 pub mod device;

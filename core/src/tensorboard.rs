@@ -149,7 +149,10 @@ fn event_start(time: f64, step: u64) -> Vec<u8> {
     let mut event = Vec::new();
     event.push(1 << 3 | 1);
     event.extend(time.to_le_bytes());
-    put_integer(&mut event, 2, step);
+    // Protocol buffers leave out a field that has its default value.
+    if step != 0 {
+        put_integer(&mut event, 2, step);
+    }
     event
 }
 

@@ -158,7 +158,7 @@ fn the_resolved_text_holds_every_value_and_gives_the_same_config() {
     let config = read(FILE, &["agent.learning_rate={ from = 3e-4, to = 0 }", "agent.target_kl=0.015"]).unwrap();
     let again = read(&config.resolved, &[]).unwrap();
     assert_eq!(again, config);
-    for line in ["gamma = 0.98", "epsilon = 1e-7", "target_kl = 0.015", "minibatches = 4", "algorithm = \"ppo\""] {
+    for line in ["gamma = 0.98", "epsilon = 0.0000001", "target_kl = 0.015", "minibatches = 4", "algorithm = \"ppo\""] {
         assert!(config.resolved.lines().any(|found| found == line), "{line} is not in\n{}", config.resolved);
     }
 }

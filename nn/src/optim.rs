@@ -45,6 +45,8 @@ pub struct Adam {
 }
 
 /// First and second moment of one parameter, flattened: on the CPU in host memory, else as tensors.
+// One value a parameter: the size of the larger variant does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug)]
 enum Moments {
     Host { first: Vec<f32>, second: Vec<f32> },
