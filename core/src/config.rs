@@ -189,7 +189,7 @@ impl ConfigDocument {
         let (key, value) = text.split_once('=').ok_or_else(|| refuse("found no =".into()))?;
         let parts: Vec<&str> = key.trim().split('.').collect();
         let is_bare =
-            |part: &&str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+            |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if parts.len() < 2 || !parts.iter().all(|part| is_bare(part)) {
             return Err(refuse(format!("found the key {:?}", key.trim())));
         }

@@ -15,13 +15,15 @@ use hotfire_core::summary::{EvalStats, Status};
 use hotfire_core::task::{Evaluation, Headline, Task};
 use hotfire_core::tracker::read_records;
 
+type After<'a> = Box<dyn FnMut(u64, &mut Metrics) + 'a>;
+
 /// Steps by 10 and mixes its state with draws of two kinds: a stream by step, and a stream that it carries along.
 struct Toy<'a> {
     step: u64,
     value: f32,
     carried: StreamRng,
     /// What happens after an iteration.
-    after: Box<dyn FnMut(u64, &mut Metrics) + 'a>,
+    after: After<'a>,
     evaluations: Vec<(u64, u32)>,
 }
 
