@@ -43,31 +43,32 @@ pub fn evaluate(
     Ok(results.concat())
 }
 
-/// The frames of one episode under the policy, at most `limit` of them, with its return so far; `None` if the
-/// environment has no pictures.
+/// Plays one episode under the policy and hands each picture to `film`, at most `limit` of them. Returns the return so
+/// far; `None` if the environment has no pictures.
 ///
 /// # Errors
-/// If the environment refuses an action.
+/// If the environment refuses an action, or `film` fails.
 pub fn record_episode(
     policy: &mut dyn Policy,
     env: &EnvConfig,
     limit: usize,
     seed: u64,
-) -> Result<Option<(Vec<Frame>, f64)>, CoreError> {
+    film: &mut dyn FnMut(Frame) -> Result<(), CoreError>,
+) -> Result<Option<f64>, CoreError> {
     let mut envs = evaluation_envs(env, 1, seed)?;
     let mut actions = Buffer::new(envs.action_space(), 1);
-    let Some(first) = envs.env(0).render() else { return Ok(None) };
-    let (mut frames, mut total) = (vec![first], 0.0);
-    while frames.len() < limit {
+    let mut total = 0.0;
+    for _ in 0..limit {
+        let Some(frame) = envs.env(0).render() else { return Ok(None) };
+        film(frame)?;
         policy.act(envs.observations_f32(), &mut actions);
         envs.step(as_actions(&actions)).map_err(env_failed)?;
         total += f64::from(envs.rewards()[0]);
         if envs.terminated()[0] || envs.truncated()[0] {
             break;
         }
-        frames.extend(envs.env(0).render());
     }
-    Ok(Some((frames, total)))
+    Ok(Some(total))
 }
 
 fn evaluation_envs(env: &EnvConfig, width: usize, seed: u64) -> Result<VecEnv, CoreError> {

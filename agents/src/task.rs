@@ -6,10 +6,11 @@ use burn::prelude::Device;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_core::media::save_gif;
+use hotfire_core::media::GifWriter;
 use hotfire_core::metrics::Metrics;
 use hotfire_core::summary::EvalStats;
 use hotfire_core::task::{Evaluation, Headline, Task};
+use hotfire_envs::Frame;
 
 use crate::registry::{Setting, algorithm};
 use crate::{Agent, EnvConfig, evaluate, record_episode};
@@ -70,12 +71,20 @@ impl AgentTask {
     /// # Errors
     /// If the environment refuses an action or the file can't be written.
     pub fn film(&self, path: &Path, seed: u64) -> Result<Option<f64>, CoreError> {
-        let film = record_episode(self.agent.policy().as_mut(), &self.env, FILM_STEPS, seed)?;
-        let Some((frames, episode_return)) = film else { return Ok(None) };
-        let (width, height) = (frames[0].width, frames[0].height);
-        let frames: Vec<Vec<u8>> = frames.into_iter().map(|frame| frame.rgb).collect();
-        save_gif(path, width, height, &frames, self.env.spec.render_fps).map_err(CoreError::io(path, "write"))?;
-        Ok(Some(episode_return))
+        let mut gif: Option<GifWriter> = None;
+        let write_error = |error| CoreError::io(path, "write")(error);
+        let mut push = |frame: Frame| {
+            if gif.is_none() {
+                let started = GifWriter::new(path, frame.width, frame.height, self.env.spec.render_fps);
+                gif = Some(started.map_err(write_error)?);
+            }
+            gif.as_mut().map_or(Ok(()), |gif| gif.push(&frame.rgb)).map_err(write_error)
+        };
+        let played = record_episode(self.agent.policy().as_mut(), &self.env, FILM_STEPS, seed, &mut push)?;
+        if let Some(gif) = gif {
+            gif.finish().map_err(write_error)?;
+        }
+        Ok(played)
     }
 }
 
