@@ -7,9 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 fn hotfire() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_hotfire"));
-    command.current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
+    Command::new(env!("CARGO_BIN_EXE_hotfire"))
 }
 
 /// Trains the CartPole config with CleanRL's settings for a short while, with overrides.
