@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::error::CoreError;
@@ -377,7 +377,10 @@ fn progress_bar(setup: &RunSetup, step: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let style =
-        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {per_sec}, {eta} left {msg}")
-            .expect("the template is well-formed");
+        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {rate}, {eta} left, {msg}")
+            .expect("the template is well-formed")
+            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let _ = write!(out, "{:.0} steps/s", state.per_sec());
+            });
     ProgressBar::new(setup.train.steps).with_style(style).with_prefix(setup.task.clone()).with_position(step)
 }
