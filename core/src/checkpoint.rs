@@ -10,7 +10,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -127,18 +126,6 @@ impl CheckpointWriter {
         self.bytes(name, &bytes)
     }
 
-    /// Adds the optimizer's state for the parameters of `module` as safetensors.
-    pub fn optimizer(
-        &mut self,
-        name: &str,
-        optimizer: &ModuleOptimizer,
-        module: &impl Module,
-    ) -> Result<(), CoreError> {
-        let bytes = tensors::optimizer_to_bytes(optimizer, module)
-            .map_err(|problem| damaged(&self.target.join(name), problem))?;
-        self.bytes(name, &bytes)
-    }
-
     /// Completes the checkpoint and returns its directory.
     pub fn commit(mut self) -> Result<PathBuf, CoreError> {
         let meta = Meta {
@@ -215,17 +202,6 @@ impl CheckpointReader {
     /// Loads the parameters that [`CheckpointWriter::module`] wrote into a module of the same shape.
     pub fn module<M: Module>(&self, name: &str, module: M) -> Result<M, CoreError> {
         tensors::module_from_bytes(module, &self.bytes(name)?)
-            .map_err(|problem| damaged(&self.path.join(name), problem))
-    }
-
-    /// Loads the state that [`CheckpointWriter::optimizer`] wrote. `module` is the module as loaded.
-    pub fn optimizer<M: Module>(
-        &self,
-        name: &str,
-        optimizer: ModuleOptimizer,
-        module: &M,
-    ) -> Result<ModuleOptimizer, CoreError> {
-        tensors::optimizer_from_bytes(optimizer, module, &self.bytes(name)?)
             .map_err(|problem| damaged(&self.path.join(name), problem))
     }
 }

@@ -79,12 +79,6 @@ fn why_absent(kind: &Accelerator) -> String {
 
 /// The device called `name`: `auto`, `cpu`, `cuda`, `cuda:N`, `wgpu` or `wgpu:N`. `auto` prefers an accelerator.
 pub fn select_device(name: &str) -> Result<SelectedDevice, CoreError> {
-    let selected = choose(name)?;
-    follow_selection(&selected);
-    Ok(selected)
-}
-
-fn choose(name: &str) -> Result<SelectedDevice, CoreError> {
     match name {
         "auto" => Ok(choose_automatically()),
         "cpu" => Ok(cpu("asked for")),
@@ -138,25 +132,6 @@ fn parse(name: &str) -> Result<(&'static Accelerator, usize), CoreError> {
         }),
     }
 }
-
-/// Makes Burn's default device one that exists.
-///
-/// Burn rebuilds optimizer state on its default device, which is CUDA in a build with it, GPU or not; its one override
-/// is an environment variable.
-#[cfg(any(feature = "cuda", feature = "wgpu"))]
-#[allow(unsafe_code)]
-fn follow_selection(selected: &SelectedDevice) {
-    let backend = match selected.name.split(':').next() {
-        Some("cpu") | None => "flex",
-        Some(kind) => kind,
-    };
-    // SAFETY: the standard library serialises its own accesses to the environment, and a device is selected at the
-    // start of the process, before any library thread that could read the environment in another way is started.
-    unsafe { std::env::set_var("BURN_DEVICE", backend) };
-}
-
-#[cfg(not(any(feature = "cuda", feature = "wgpu")))]
-fn follow_selection(_: &SelectedDevice) {}
 
 #[cfg(test)]
 mod tests {

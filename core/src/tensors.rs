@@ -1,25 +1,20 @@
-//! Modules and optimizers as safetensors, with readable names and deterministic bytes.
+//! Modules and named arrays as safetensors, with readable names and deterministic bytes.
 //!
 //! Burn identifies parameters by random ids, which differ between processes. Here a tensor is named by its path in the
-//! module (`actor.0.weight`), and an optimizer state by the path of its parameter and its field
-//! (`actor.0.weight.moment_1`); the ids of the module that is loaded into are put back while loading. Values are kept
-//! bit for bit. The functions report problems as text; [`crate::checkpoint`] adds the file they are in.
+//! module (`actor.weights.0`); the ids of the module that is loaded into are put back while loading. Values are kept bit
+//! for bit. The functions report problems as text; [`crate::checkpoint`] adds the file they are in.
 
 use std::collections::{BTreeMap, HashMap};
 
 use burn::module::Module;
-use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
 use burn::tensor::{Bytes, DType};
-use burn_pack::{Reader, Scalar, Tensor, Writer};
+use burn_pack::{Reader, Tensor, Writer};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-
-/// The safetensors metadata entry that holds an optimizer's scalars (step counts and the like).
-const SCALARS: &str = "scalars";
 
 /// A module's parameters as a safetensors file.
 pub fn module_to_bytes<M: Module>(module: &M) -> Result<Vec<u8>, String> {
-    encode(module_tensors(module)?, None)
+    encode(module_tensors(module)?)
 }
 
 /// Loads the parameters of a safetensors file into a module of the same shape.
@@ -35,80 +30,13 @@ pub fn module_from_bytes<M: Module>(module: M, bytes: &[u8]) -> Result<M, String
     module.try_load_record(record).map_err(|error| error.to_string())
 }
 
-/// An optimizer's state for the parameters of `module` as a safetensors file.
-pub fn optimizer_to_bytes<M: Module>(optimizer: &ModuleOptimizer, module: &M) -> Result<Vec<u8>, String> {
-    let paths: HashMap<u64, String> = parameter_ids(module)?.into_iter().map(|(path, id)| (id, path)).collect();
-    let packed = optimizer.into_bytes().map_err(|error| error.to_string())?;
-    let reader = Reader::from_bytes(packed).map_err(|error| error.to_string())?;
-    // An optimizer record names every entry "ID.FIELD".
-    let readable = |name: &str| -> Result<String, String> {
-        let (id, field) = name.split_once('.').ok_or_else(|| format!("optimizer entry {name:?} has no field"))?;
-        let path = id.parse().ok().and_then(|id: u64| paths.get(&id));
-        path.map(|path| format!("{path}.{field}"))
-            .ok_or_else(|| format!("the optimizer holds state {name:?} of a parameter that is not in the module"))
-    };
-    let scalars = reader
-        .scalars()
-        .iter()
-        .map(|(name, scalar)| Ok((readable(name)?, *scalar)))
-        .collect::<Result<BTreeMap<String, Scalar>, String>>()?;
-    let mut tensors = reader.into_tensors().map_err(|error| error.to_string())?;
-    for tensor in &mut tensors {
-        tensor.name = readable(&tensor.name)?;
-    }
-    encode(tensors, Some(serde_json::to_string(&scalars).map_err(|error| error.to_string())?))
-}
-
-/// Loads an optimizer's state for the parameters of `module`, which must have been loaded before.
-///
-/// Burn rebuilds the state on its default device and moves it to the parameters' device at the next step; see
-/// [`crate::device::select_device`].
-pub fn optimizer_from_bytes<M: Module>(
-    optimizer: ModuleOptimizer,
-    module: &M,
-    bytes: &[u8],
-) -> Result<ModuleOptimizer, String> {
-    let ids = parameter_ids(module)?;
-    // The field is a single component for all of Burn's optimizers; a nested state has more, hence the longest path.
-    let owner = |name: &str| -> Result<(u64, String, String), String> {
-        name.rmatch_indices('.')
-            .find_map(|(at, _)| {
-                ids.get(&name[..at]).map(|id| (*id, name[..at].to_string(), name[at + 1..].to_string()))
-            })
-            .ok_or_else(|| format!("{name} belongs to no parameter of the module"))
-    };
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
-    let scalars = header.metadata().as_ref().and_then(|metadata| metadata.get(SCALARS)).ok_or("no scalars entry")?;
-    let scalars: BTreeMap<String, Scalar> =
-        serde_json::from_str(scalars).map_err(|error| format!("scalars: {error}"))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
-    let mut paths = BTreeMap::new();
-    let mut tensors = Vec::new();
-    for (name, view) in file.iter() {
-        let (id, path, field) = owner(name)?;
-        tensors.push(decode_tensor(format!("{id}.{field}"), Some(id), &view)?);
-        paths.insert(id, path);
-    }
-    let mut writer = Writer::new(tensors);
-    for (name, scalar) in scalars {
-        let (id, path, field) = owner(&name)?;
-        writer = writer.with_scalar(&format!("{id}.{field}"), scalar);
-        paths.insert(id, path);
-    }
-    for (id, path) in paths {
-        writer = writer.with_metadata(&id.to_string(), &path);
-    }
-    let packed = writer.into_bytes().map_err(|error| error.to_string())?;
-    optimizer.from_bytes(packed).map_err(|error| error.to_string())
-}
-
 /// Named arrays of floats as a safetensors file.
 pub fn arrays_to_bytes(arrays: &[(&str, &[f32])]) -> Result<Vec<u8>, String> {
     let tensors = arrays.iter().map(|(name, values)| {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Tensor::new(name.to_string(), DType::F32, vec![values.len()], None, Bytes::from_bytes_vec(bytes))
     });
-    encode(tensors.collect(), None)
+    encode(tensors.collect())
 }
 
 /// The arrays that [`arrays_to_bytes`] wrote.
@@ -134,7 +62,7 @@ fn parameter_ids<M: Module>(module: &M) -> Result<HashMap<String, u64>, String> 
     Ok(tensors.into_iter().filter_map(|tensor| Some((tensor.name, tensor.param_id?))).collect())
 }
 
-fn encode(tensors: Vec<Tensor>, scalars: Option<String>) -> Result<Vec<u8>, String> {
+fn encode(tensors: Vec<Tensor>) -> Result<Vec<u8>, String> {
     struct Parts {
         name: String,
         dtype: Dtype,
@@ -154,9 +82,7 @@ fn encode(tensors: Vec<Tensor>, scalars: Option<String>) -> Result<Vec<u8>, Stri
         .map(|part| Ok((part.name.as_str(), TensorView::new(part.dtype, part.shape.clone(), &part.bytes)?)))
         .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
         .map_err(|error| error.to_string())?;
-    // A single entry: the header lists its metadata in the random order of a hash map.
-    let metadata = scalars.map(|scalars| HashMap::from([(SCALARS.to_string(), scalars)]));
-    safetensors::serialize(views, metadata).map_err(|error| error.to_string())
+    safetensors::serialize(views, None).map_err(|error| error.to_string())
 }
 
 fn decode_tensor(name: String, id: Option<u64>, view: &TensorView<'_>) -> Result<Tensor, String> {
@@ -192,7 +118,6 @@ fn from_safetensors(dtype: Dtype) -> Option<DType> {
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
-    use burn::optim::{AdamConfig, GradientsParams};
     use burn::tensor::{Device, Tensor as BurnTensor};
 
     use super::*;
@@ -222,18 +147,6 @@ mod tests {
         Net { layers: vec![layer(true), layer(false)], log_std: Param::from_tensor(ramp(2)) }
     }
 
-    fn train(mut net: Net, optimizer: &mut ModuleOptimizer, steps: usize) -> Net {
-        for _ in 0..steps {
-            let input = BurnTensor::<2>::ones([5, 3], &Device::flex().autodiff());
-            let [first, second] = [0, 1].map(|index: usize| input.clone().matmul(net.layers[index].weight.val()));
-            let bias = net.layers[0].bias.as_ref().unwrap().val().unsqueeze::<2>();
-            let loss = ((first + bias) * second).sum() + net.log_std.val().exp().sum();
-            let gradients = GradientsParams::from_grads(loss.backward(), &net);
-            net = optimizer.step(1e-2, net, gradients);
-        }
-        net
-    }
-
     fn bits(net: &Net) -> Vec<u8> {
         module_to_bytes(net).unwrap()
     }
@@ -253,33 +166,8 @@ mod tests {
 
     #[test]
     fn bytes_do_not_depend_on_parameter_ids() {
-        let run = || {
-            let mut optimizer: ModuleOptimizer = AdamConfig::new().init();
-            let trained = train(net(4, 1.0), &mut optimizer, 3);
-            (bits(&trained), optimizer_to_bytes(&optimizer, &trained).unwrap())
-        };
-        assert_eq!(run(), run());
-    }
-
-    #[test]
-    fn a_loaded_module_and_optimizer_go_on_bit_for_bit() {
-        let mut optimizer: ModuleOptimizer = AdamConfig::new().init();
-        let half = train(net(4, 1.0), &mut optimizer, 3);
-        let (module_file, optimizer_file) = (bits(&half), optimizer_to_bytes(&optimizer, &half).unwrap());
-        let whole = train(half, &mut optimizer, 3);
-
-        let resumed = module_from_bytes(net(4, 0.0), &module_file).unwrap();
-        let mut resumed_optimizer = optimizer_from_bytes(AdamConfig::new().init(), &resumed, &optimizer_file).unwrap();
-        let resumed = train(resumed, &mut resumed_optimizer, 3);
-        assert_eq!(bits(&resumed), bits(&whole));
-        assert_eq!(
-            optimizer_to_bytes(&resumed_optimizer, &resumed).unwrap(),
-            optimizer_to_bytes(&optimizer, &whole).unwrap()
-        );
-
-        let mut fresh: ModuleOptimizer = AdamConfig::new().init();
-        let without_state = train(module_from_bytes(net(4, 0.0), &module_file).unwrap(), &mut fresh, 3);
-        assert_ne!(bits(&without_state), bits(&whole), "the optimizer's state makes a difference");
+        assert_eq!(bits(&net(4, 1.0)), bits(&net(4, 1.0)));
+        assert_ne!(bits(&net(4, 1.0)), bits(&net(4, 0.5)));
     }
 
     #[test]
@@ -289,7 +177,6 @@ mod tests {
         assert!(problem.contains("layers.0.weight") && problem.contains("shape mismatch"), "{problem}");
         let single = module_from_bytes(net(4, 1.0).layers.remove(0), &bytes).unwrap_err();
         assert!(single.contains("weight"), "{single}");
-        assert!(optimizer_from_bytes(AdamConfig::new().init(), &net(4, 1.0), &bytes).is_err());
     }
 
     #[test]
