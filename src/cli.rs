@@ -16,9 +16,11 @@ pub struct Cli {
 pub enum Command {
     /// Train from a config; writes a run directory.
     Train(TrainArgs),
-    /// Measure the trained agent of a run, or film it.
+    /// Measure the trained agent or model of a run, or film the agent.
     Eval(EvalArgs),
-    /// List environments and algorithms.
+    /// Draw pictures or text from the trained model of a run.
+    Sample(SampleArgs),
+    /// List environments, algorithms and models.
     List(ListArgs),
     /// Look at an environment.
     Env(EnvArgs),
@@ -58,9 +60,33 @@ pub struct EvalArgs {
     /// Film an episode into this GIF.
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,
+    /// Measure a model on the data in this folder.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SampleArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The model's own options, as in steps=50.
+    #[arg(value_name = "KEY=VALUE")]
+    pub options: Vec<String>,
+    /// Number of samples.
+    #[arg(long)]
+    pub count: Option<usize>,
+    /// The picture to write.
+    #[arg(long, value_name = "FILE.png")]
+    pub out: Option<PathBuf>,
+    /// Seed of the samples; the run's own without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The text to go on from.
+    #[arg(long)]
+    pub prompt: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,9 +1,10 @@
-//! The `hotfire` command: trains, evaluates and films agents, and tells what there is.
+//! The `hotfire` command: trains, evaluates and samples agents and models, and tells what there is.
 
 mod cli;
 mod doctor;
 mod eval;
 mod list;
+mod sample;
 mod train;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
         cli::Command::Train(args) => train::train(&args),
         cli::Command::Eval(args) => eval::eval(&args),
+        cli::Command::Sample(args) => sample::sample(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id } => list::check_env(&id),

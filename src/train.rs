@@ -1,16 +1,19 @@
 //! `hotfire train`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use hotfire_agents::AgentTask;
 use hotfire_core::CoreError;
+use hotfire_core::checkpoint::open_latest;
 use hotfire_core::config::ConfigDocument;
 use hotfire_core::device::{SelectedDevice, select_device};
 use hotfire_core::run_config::{RunConfig, TrainConfig};
 use hotfire_core::run_dir::{RunDir, write_atomic};
 use hotfire_core::shell::{self, RunSetup};
+use hotfire_core::task::Task;
+use hotfire_generative::{ModelSetting, ModelTask};
 
 use crate::cli::TrainArgs;
 
@@ -18,9 +21,31 @@ use crate::cli::TrainArgs;
 pub struct Prepared {
     pub run: RunConfig,
     pub train: TrainConfig,
-    pub task: AgentTask,
+    pub task: RunTask,
     pub device: SelectedDevice,
     pub resolved: String,
+}
+
+/// What a config trains: an agent where it has an `[agent]` section, a model where it has a `[model]` section.
+pub enum RunTask {
+    Agent(AgentTask),
+    Model(ModelTask),
+}
+
+impl RunTask {
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Agent(task) => task.name(),
+            Self::Model(task) => &task.name,
+        }
+    }
+
+    pub fn as_task(&mut self) -> &mut dyn Task {
+        match self {
+            Self::Agent(task) => task,
+            Self::Model(task) => task.model.as_mut(),
+        }
+    }
 }
 
 /// Reads a config file, checks it whole and makes its task on the device that it, or `device`, names.
@@ -35,7 +60,12 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
     }
     let device = select_device(&run.device)?;
     use_threads(run.threads);
-    let task = AgentTask::from_config(&mut document, run.seed, &device.device, train.steps)?;
+    let task = if document.has_section("model") {
+        let setting = ModelSetting { seed: run.seed, device: &device.device, total_steps: train.steps };
+        RunTask::Model(ModelTask::from_config(&mut document, &setting)?)
+    } else {
+        RunTask::Agent(AgentTask::from_config(&mut document, run.seed, &device.device, train.steps)?)
+    };
     document.finish()?;
     Ok(Prepared { resolved: document.resolved(), run, train, task, device })
 }
@@ -75,7 +105,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
         resume: args.resume.is_some(),
         quiet: args.quiet,
     };
-    let report = shell::run(&mut task, setup, &stop)?;
+    let report = shell::run(task.as_task(), setup, &stop)?;
     if !args.quiet {
         println!("{report}");
     }
@@ -94,14 +124,12 @@ fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The newest checkpoint's agent of a run directory.
-pub fn load_run(path: &PathBuf) -> Result<Prepared, CoreError> {
-    use hotfire_core::checkpoint::open_latest;
-    use hotfire_core::task::Task;
+/// The newest checkpoint's agent or model of a run directory.
+pub fn load_run(path: &Path, overrides: &[String]) -> Result<Prepared, CoreError> {
     let run_dir = RunDir::open(path)?;
-    let mut prepared = prepare(&run_dir.config(), &[], None)?;
+    let mut prepared = prepare(&run_dir.config(), overrides, None)?;
     let checkpoint = open_latest(&run_dir.checkpoints())?
         .ok_or_else(|| CoreError::Usage(format!("{}: has no checkpoint yet", path.display())))?;
-    prepared.task.load(&checkpoint)?;
+    prepared.task.as_task().load(&checkpoint)?;
     Ok(prepared)
 }

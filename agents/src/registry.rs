@@ -6,7 +6,10 @@ use hotfire_core::config::{ConfigDocument, ConfigError};
 use crate::{Agent, EnvConfig, ppo};
 
 /// Every algorithm of this crate.
-pub const ALGORITHMS: &[AlgorithmSpec] = &[ppo::SPEC];
+#[rustfmt::skip]
+pub const ALGORITHMS: &[AlgorithmSpec] = &[
+    ppo::SPEC,
+];
 
 /// What an algorithm is made from, besides its own `[agent]` section.
 #[derive(Debug)]

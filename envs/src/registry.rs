@@ -5,8 +5,14 @@ use crate::options::nearest_name;
 use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
 /// Every environment of this crate.
-pub const ENVS: &[EnvSpec] =
-    &[cartpole::SPEC, acrobot::SPEC, mountain_car::SPEC, mountain_car_continuous::SPEC, pendulum::SPEC];
+#[rustfmt::skip]
+pub const ENVS: &[EnvSpec] = &[
+    cartpole::SPEC,
+    acrobot::SPEC,
+    mountain_car::SPEC,
+    mountain_car_continuous::SPEC,
+    pendulum::SPEC,
+];
 
 /// What is registered of an environment.
 #[derive(Clone, Copy, Debug)]

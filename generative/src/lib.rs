@@ -1,15 +1,7 @@
 //! Generative and sequence models. [`MODELS`] lists them; a new one is a file with a `SPEC` and one line in the list.
 
-/// Every model of this crate.
-pub const MODELS: &[ModelSpec] = &[];
+mod model;
+mod registry;
 
-/// What is registered of a model.
-#[derive(Clone, Copy, Debug)]
-pub struct ModelSpec {
-    /// The name in `model.name`.
-    pub name: &'static str,
-    /// One line for listings.
-    pub summary: &'static str,
-    /// The paper.
-    pub source: &'static str,
-}
+pub use model::{Model, ModelSetting, ModelTask, SampleReport, SampleRequest};
+pub use registry::{MODELS, MakeModel, ModelSpec, model};

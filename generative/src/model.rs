@@ -1,0 +1,76 @@
+//! What a model is to the command line besides a task of the run shell.
+
+use std::path::PathBuf;
+
+use burn::prelude::Device;
+use hotfire_core::CoreError;
+use hotfire_core::config::{ConfigDocument, ConfigError};
+use hotfire_core::metrics::Metrics;
+use hotfire_core::task::Task;
+
+use crate::registry::model;
+
+/// A generative or sequence model that trains as a [`Task`] and can be sampled from.
+pub trait Model: Task + Send {
+    /// Draws samples from the model as it is now. Equal seeds give equal samples, whatever was drawn before.
+    ///
+    /// # Errors
+    /// For an option that the model does not know, or a file that can't be written.
+    fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError>;
+}
+
+/// What to sample.
+pub struct SampleRequest<'a> {
+    /// Number of samples; the model's own default without it.
+    pub count: Option<usize>,
+    /// The picture to write, for models that make pictures.
+    pub out: Option<PathBuf>,
+    /// Seed of the samples.
+    pub seed: u64,
+    /// The text to go on from, for models of text.
+    pub prompt: Option<String>,
+    /// The model's own options, `key=value` on the command line. A model takes out those it knows
+    /// and refuses the rest.
+    pub options: Vec<(String, String)>,
+    /// Receives text while it is generated.
+    pub text: &'a mut dyn FnMut(&str),
+}
+
+/// What came of a [`SampleRequest`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SampleReport {
+    /// The files that were written.
+    pub files: Vec<PathBuf>,
+    /// What was measured of the samples.
+    pub metrics: Metrics,
+}
+
+/// What a model is made from, besides its own `[model]` and `[data]` sections.
+#[derive(Debug)]
+pub struct ModelSetting<'a> {
+    /// The run's seed.
+    pub seed: u64,
+    /// The device that learns, without autodiff.
+    pub device: &'a Device,
+    /// Training steps of the whole run, for schedules.
+    pub total_steps: u64,
+}
+
+/// A named model.
+pub struct ModelTask {
+    /// Model and data, for people.
+    pub name: String,
+    /// The model.
+    pub model: Box<dyn Model>,
+}
+
+impl ModelTask {
+    /// Reads `[model]` and `[data]` and makes the model.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for a mistake in either section, or data that can't be read.
+    pub fn from_config(document: &mut ConfigDocument, setting: &ModelSetting<'_>) -> Result<Self, ConfigError> {
+        let spec = model(document)?;
+        Ok(Self { name: spec.name.to_owned(), model: (spec.make)(document, setting)? })
+    }
+}
