@@ -18,7 +18,8 @@ struct Moment {
 /// With random actions of its space: `reset` and `step` fill the observation with finite values of the observation
 /// space; rewards are finite; the same seed gives the same episodes; an episode that ended can be started anew; saving,
 /// then loading, goes on bit for bit, and takes exactly the bytes that were saved; bytes that are cut off are refused
-/// without a panic; pictures are not empty and do not change the state.
+/// without a panic; pictures are not empty and do not change the state; an
+/// action mask is written whole and in every state, or never.
 ///
 /// # Errors
 /// [`EnvError::Contract`] with the first promise that does not hold.
@@ -82,12 +83,14 @@ struct Run<'a> {
     action: Buffer,
     ended: bool,
     number: u8,
+    masked: bool,
 }
 
 impl<'a> Run<'a> {
     fn new(env: &'a mut dyn Env, id: &'a str) -> Self {
         let (row, action) = (Buffer::new(env.observation_space(), 1), Buffer::new(env.action_space(), 1));
-        Self { env, id, rng: NpRng::seed(0), actions: NpRng::seed(0), row, action, ended: false, number: 0 }
+        let masked = env.action_mask(&mut vec![false; env.action_space().flat_len()]);
+        Self { env, id, rng: NpRng::seed(0), actions: NpRng::seed(0), row, action, ended: false, number: 0, masked }
     }
 
     fn broken(&self, problem: String) -> EnvError {
@@ -138,6 +141,12 @@ impl<'a> Run<'a> {
         }
         if let Some(outcome) = outcome.filter(|o| !o.reward.is_finite()) {
             return Err(self.broken(format!("a step gives the reward {}", outcome.reward)));
+        }
+        let [mut first, mut second] = [false, true].map(|x| vec![x; self.env.action_space().flat_len()]);
+        let masked = (self.env.action_mask(&mut first), self.env.action_mask(&mut second));
+        let same = if masked == (true, true) { first == second } else { !first.contains(&true) };
+        if !same || masked != (self.masked, self.masked) {
+            return Err(self.broken(format!("{after} leaves an action mask that is not written always or never")));
         }
         moments.push(Moment {
             observation: bits(&self.row),

@@ -32,6 +32,15 @@ pub trait Env: Send {
     /// [`EnvError::State`] if the bytes are not a state of this environment.
     fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError>;
 
+    /// Writes which actions do something in the current state, and returns true; an environment without masks leaves
+    /// `mask` as it is and returns false, in every state.
+    ///
+    /// `mask` has one element for each element of a flattened action ([`Space::flat_len`]): `n` for a `Discrete(n)`.
+    /// Actions that are masked out are allowed all the same.
+    fn action_mask(&self, _mask: &mut [bool]) -> bool {
+        false
+    }
+
     /// A picture of the current state; `None` where the environment has none.
     fn render(&self) -> Option<Frame> {
         None

@@ -89,6 +89,7 @@ pub struct VecEnv {
     rewards: Vec<f32>,
     terminated: Vec<bool>,
     truncated: Vec<bool>,
+    action_masks: Option<Vec<bool>>,
     /// Whether [`VecEnv::reset`] or [`VecEnv::load_state`] has run.
     started: bool,
     steps: u64,
@@ -136,6 +137,8 @@ impl VecEnv {
             }
         }
         let num_envs = envs.len();
+        let masked = first.action_mask(&mut vec![true; action.flat_len()]);
+        let action_masks = masked.then(|| vec![true; num_envs * action.flat_len()]);
         let (observation_space, action_space) = (observation.clone(), action.clone());
         let buffer = Buffer::new(observation, num_envs);
         let lane =
@@ -154,6 +157,7 @@ impl VecEnv {
             rewards: vec![0.0; num_envs],
             terminated: vec![false; num_envs],
             truncated: vec![false; num_envs],
+            action_masks,
             started: false,
             steps: 0,
             cost_ns: 0,
@@ -168,6 +172,7 @@ impl VecEnv {
         (0..self.lanes.len()).for_each(|i| self.reset_lane(i));
         self.rewards.fill(0.0);
         self.started = true;
+        self.update_action_masks();
     }
 
     /// Starts new episodes where `mask` is true; each generator goes on from where it is.
@@ -183,7 +188,18 @@ impl VecEnv {
             return Err(EnvError::NeedsReset { env: self.id.clone(), index: 0 });
         }
         (0..mask.len()).filter(|i| mask[*i]).for_each(|i| self.reset_lane(i));
+        self.update_action_masks();
         Ok(())
+    }
+
+    #[inline]
+    fn update_action_masks(&mut self) {
+        if let Some(masks) = &mut self.action_masks {
+            let width = masks.len() / self.lanes.len();
+            for (lane, mask) in self.lanes.iter().zip(masks.chunks_exact_mut(width)) {
+                lane.env.action_mask(mask);
+            }
+        }
     }
 
     fn reset_lane(&mut self, i: usize) {
@@ -222,11 +238,13 @@ impl VecEnv {
         };
         if !timed && !split {
             all.step();
+            self.update_action_masks();
             return Ok(());
         }
         let busy_ns = AtomicU64::new(0);
         let part_len = if split { part_len(all.lanes.len(), self.cost_ns) } else { all.lanes.len() };
         all.run(part_len, &busy_ns);
+        self.update_action_masks();
         let busy_ns = busy_ns.into_inner();
         // An interruption only ever adds time, so a lower value is believed at once and a higher one slowly.
         self.cost_ns = if self.steps == 1 { busy_ns } else { busy_ns.min(self.cost_ns + self.cost_ns / 16 + 50) };
@@ -344,6 +362,12 @@ impl VecEnv {
         &self.truncated
     }
 
+    /// Which actions do something in the states of the current observations, for environments that say so
+    /// ([`Env::action_mask`]): `[N, A]`, `n` elements for each action of a `Discrete(n)`.
+    pub fn action_masks(&self) -> Option<&[bool]> {
+        self.action_masks.as_deref()
+    }
+
     /// The episodes that ended in the last step, in the order of their environments.
     pub fn ended_episodes(&self) -> impl Iterator<Item = EndedEpisode> + '_ {
         let ended = |i: &usize| self.terminated[*i] || self.truncated[*i];
@@ -422,6 +446,7 @@ impl VecEnv {
             *x = from.bool()?;
         }
         self.started = started;
+        self.update_action_masks();
         Ok(())
     }
 }

@@ -67,6 +67,7 @@ enum Fault {
     OwnRandomness,
     ForgetsState,
     SavesTooMuch,
+    HalfAMask,
 }
 
 /// A counter with one fault.
@@ -134,6 +135,12 @@ impl Env for Broken {
         }
     }
 
+    fn action_mask(&self, mask: &mut [bool]) -> bool {
+        let masked = self.fault == Fault::HalfAMask;
+        mask[0] |= masked;
+        masked
+    }
+
     fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
         let count = from.u32()?;
         self.count = if self.fault == Fault::ForgetsState { 0 } else { count };
@@ -167,6 +174,7 @@ fn broken_environments_are_found() {
         (Fault::OwnRandomness, "differ"),
         (Fault::ForgetsState, "same bytes"),
         (Fault::SavesTooMuch, "leaves 4 bytes"),
+        (Fault::HalfAMask, "action mask"),
     ] {
         let error = check_env(&mut Broken::new(fault), "Counter-v0").unwrap_err().to_string();
         assert!(error.starts_with("Counter-v0 breaks the environment contract") && error.contains(what), "{error}");

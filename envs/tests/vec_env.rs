@@ -4,7 +4,7 @@ mod common;
 
 use hotfire_envs::{
     ActionRef, Actions, AutoresetMode, Buffer, EndedEpisode, Env, EnvError, NpRng, ObsMut, OptionValue, Space,
-    StateReader, StateWriter, StepOutcome, VecEnv,
+    StateReader, StateWriter, StepOutcome, TimeLimit, VecEnv,
 };
 use serde_json::Value;
 
@@ -300,4 +300,79 @@ fn both_ends_of_an_episode_can_come_together() {
     assert_eq!(envs.ended_episodes().map(|e| e.length).collect::<Vec<_>>(), [4]);
     assert_eq!(envs.final_observations().as_i32().unwrap()[0], 4);
     assert_eq!(envs.observations().as_i32().unwrap()[0], 0);
+}
+
+/// Counts its steps and ends after three; allows all actions but the number of steps taken.
+struct Masked(i32, [Space; 2]);
+
+impl Env for Masked {
+    fn observation_space(&self) -> &Space {
+        &self.1[0]
+    }
+
+    fn action_space(&self) -> &Space {
+        &self.1[1]
+    }
+
+    fn reset(&mut self, rng: &mut NpRng, obs: ObsMut<'_>) {
+        self.0 = rng.integers(0, 2) as i32;
+        let ObsMut::I32([obs]) = obs else { panic!("one integer") };
+        *obs = self.0;
+    }
+
+    fn step(&mut self, _action: ActionRef<'_>, _rng: &mut NpRng, obs: ObsMut<'_>) -> StepOutcome {
+        self.0 += 1;
+        let ObsMut::I32([obs]) = obs else { panic!("one integer") };
+        *obs = self.0;
+        StepOutcome { reward: 0.0, terminated: self.0 == 3, truncated: false }
+    }
+
+    fn action_mask(&self, mask: &mut [bool]) -> bool {
+        mask.iter_mut().enumerate().for_each(|(i, allowed)| *allowed = i as i32 != self.0);
+        true
+    }
+
+    fn save_state(&self, to: &mut StateWriter) {
+        to.i32(self.0);
+    }
+
+    fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
+        self.0 = from.i32()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn action_masks_belong_to_the_current_observations() {
+    let make = |mode| {
+        let masked = || Box::new(Masked(0, [4, 5].map(Space::discrete))) as Box<dyn Env>;
+        let envs = (0..7).map(|_| Box::new(TimeLimit::new(masked(), 9)) as Box<dyn Env>).collect();
+        VecEnv::from_envs("Masked-v0", envs, mode).unwrap()
+    };
+    let check = |envs: &VecEnv, at: &str| {
+        let states = envs.observations().as_i32().unwrap();
+        let expected: Vec<bool> = states.iter().flat_map(|s| (0..5).map(move |i| i != *s)).collect();
+        assert_eq!(envs.action_masks().expect("masks"), expected, "{at}");
+    };
+    for mode in [AutoresetMode::NextStep, AutoresetMode::SameStep, AutoresetMode::Disabled] {
+        let mut envs = make(mode);
+        envs.reset(2);
+        check(&envs, "reset");
+        // Past the steps that are all timed.
+        for t in 0..300 {
+            if mode == AutoresetMode::Disabled {
+                let ended = envs.terminated().to_vec();
+                envs.reset_masked(&ended).unwrap();
+                check(&envs, &format!("{mode:?}, masked reset {t}"));
+            }
+            envs.step(Actions::I32(&[0; 7])).unwrap();
+            check(&envs, &format!("{mode:?}, step {t}"));
+        }
+        let mut to = StateWriter::default();
+        envs.save_state(&mut to);
+        let mut other = make(mode);
+        other.load_state(&mut StateReader::new(&to.into_bytes())).unwrap();
+        assert_eq!(other.action_masks(), envs.action_masks());
+    }
+    assert_eq!(VecEnv::make("CartPole-v1", 2, AutoresetMode::SameStep).unwrap().action_masks(), None);
 }

@@ -52,6 +52,10 @@ impl Env for TimeLimit {
         Ok(())
     }
 
+    fn action_mask(&self, mask: &mut [bool]) -> bool {
+        self.env.action_mask(mask)
+    }
+
     fn render(&self) -> Option<Frame> {
         self.env.render()
     }
