@@ -1,7 +1,6 @@
 //! `hotfire eval`.
 
 use hotfire_core::CoreError;
-use hotfire_core::task::Task;
 use serde_json::json;
 
 use crate::cli::EvalArgs;
