@@ -16,6 +16,7 @@ pub mod run_dir;
 pub mod schedule;
 pub mod seed;
 pub mod shell;
+pub mod stats;
 pub mod summary;
 pub mod task;
 pub mod tensorboard;
