@@ -11,6 +11,7 @@ pub mod gae;
 pub mod normalize;
 pub mod ppo;
 mod registry;
+pub mod replay;
 pub mod rollout;
 mod task;
 
