@@ -19,6 +19,12 @@ pub trait Agent: Send {
     /// A snapshot of the policy that acts greedily (without exploration).
     fn policy(&self) -> Box<dyn Policy>;
 
+    /// The learner's estimates of the values of states, from observations `[N, D]` as the environments give them;
+    /// `None` if it has none.
+    fn state_values(&self, _observations: &[f32]) -> Option<Vec<f32>> {
+        None
+    }
+
     /// Writes all that [`Agent::load`] needs to go on bit for bit.
     ///
     /// # Errors

@@ -60,7 +60,8 @@ impl EnvConfig {
     /// # Errors
     /// [`EnvError`] for options that the environment refuses.
     pub fn make(&self, num_envs: usize) -> Result<VecEnv, EnvError> {
-        VecEnv::make_with(self.spec.id, &self.options, num_envs, AutoresetMode::SameStep)
+        let envs = (0..num_envs).map(|_| self.spec.make_with_limit(&self.options)).collect::<Result<_, _>>()?;
+        VecEnv::from_envs(self.spec.id, envs, AutoresetMode::SameStep)
     }
 }
 

@@ -5,11 +5,14 @@
 
 mod actor_critic;
 mod agent;
+pub mod dqn;
 mod env_config;
 mod evaluate;
 pub mod gae;
 pub mod normalize;
 pub mod ppo;
+pub mod q_head;
+pub mod q_network;
 mod registry;
 pub mod replay;
 pub mod rollout;

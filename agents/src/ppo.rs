@@ -460,6 +460,14 @@ impl Agent for Ppo {
         })
     }
 
+    fn state_values(&self, observations: &[f32]) -> Option<Vec<f32>> {
+        let mut rows = observations.to_vec();
+        if let Some(normalizer) = &self.observation_normalizer {
+            normalizer.normalize(observations, &mut rows);
+        }
+        Some(self.net.compile(&self.head).values(&rows).to_vec())
+    }
+
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         let record = self.optimizer.record(&self.net);
         to.module("network.safetensors", &self.net)?;

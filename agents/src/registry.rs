@@ -3,12 +3,17 @@
 use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
-use crate::{Agent, EnvConfig, ppo};
+use crate::{Agent, EnvConfig, dqn, ppo};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]
 pub const ALGORITHMS: &[AlgorithmSpec] = &[
     ppo::SPEC,
+    dqn::DQN,
+    dqn::DDQN,
+    dqn::C51,
+    dqn::QRDQN,
+    dqn::RAINBOW,
 ];
 
 /// What an algorithm is made from, besides its own `[agent]` section.

@@ -713,6 +713,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (observations, actions) = spaces(3, 2);
         for (step, mapped) in [(1, false), (2, true)] {
+            let crowded = config(22, 2, 3);
             let config = ReplayConfig {
                 priority_exponent: Some(0.6),
                 directory: mapped.then(|| dir.path().to_path_buf()),
@@ -740,7 +741,7 @@ mod tests {
                 loaded.sample(&mut same_rng, 0.5, &mut b);
                 assert_eq!(format!("{a:?}"), format!("{b:?}"));
             }
-            let mut other = Replay::new(&observations, &actions, 2, super::tests::config(22, 2, 3)).unwrap();
+            let mut other = Replay::new(&observations, &actions, 2, crowded).unwrap();
             assert!(other.load(&reader).unwrap_err().to_string().contains("expected a replay memory like"));
         }
     }

@@ -227,6 +227,23 @@ impl ConfigDocument {
         Ok(section)
     }
 
+    /// Like [`section`](Self::section), with defaults of the caller's in place of the type's: keys that the section
+    /// does not give are as in `defaults`.
+    pub fn section_over<T: DeserializeOwned + Serialize>(
+        &mut self,
+        name: &str,
+        defaults: &T,
+    ) -> Result<T, ConfigError> {
+        let json = serde_json::to_value(defaults).map_err(|error| self.invalid(name, error))?;
+        let entry = self.root.entry(name.to_string()).or_insert_with(|| Value::Table(Table::new()));
+        if let (Some(Value::Table(defaults)), Value::Table(given)) = (from_json(json), entry) {
+            for (key, value) in defaults {
+                given.entry(key).or_insert(value);
+            }
+        }
+        self.section(name)
+    }
+
     /// Takes a name out of a section before the rest of it is read, such as `algorithm` out of `[agent]`.
     pub fn take_tag(&mut self, section: &str, key: &str) -> Result<String, ConfigError> {
         let dotted = join(section, key);

@@ -52,13 +52,22 @@ pub fn spec(id: &str) -> Result<&'static EnvSpec, EnvError> {
 /// # Errors
 /// [`EnvError`] for an unknown id or option, or a value out of range.
 pub fn make(id: &str, options: &[(String, OptionValue)]) -> Result<Box<dyn Env>, EnvError> {
-    let spec = spec(id)?;
-    let mut options = Options::new(id, options.to_vec());
-    let limit = options.u32("max_episode_steps", 1..=u32::MAX)?.or(spec.max_episode_steps);
-    let env = (spec.make)(&mut options)?;
-    options.finish()?;
-    Ok(match limit {
-        Some(limit) => Box::new(TimeLimit::new(env, limit)),
-        None => env,
-    })
+    spec(id)?.make_with_limit(options)
+}
+
+impl EnvSpec {
+    /// Makes the environment with its options and its time limit, which the option `max_episode_steps` replaces.
+    ///
+    /// # Errors
+    /// [`EnvError`] for an unknown option, or a value out of range.
+    pub fn make_with_limit(&self, options: &[(String, OptionValue)]) -> Result<Box<dyn Env>, EnvError> {
+        let mut options = Options::new(self.id, options.to_vec());
+        let limit = options.u32("max_episode_steps", 1..=u32::MAX)?.or(self.max_episode_steps);
+        let env = (self.make)(&mut options)?;
+        options.finish()?;
+        Ok(match limit {
+            Some(limit) => Box::new(TimeLimit::new(env, limit)),
+            None => env,
+        })
+    }
 }

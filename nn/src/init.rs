@@ -31,6 +31,12 @@ pub fn orthogonal(rows: usize, columns: usize, gain: f64, rng: &mut StreamRng, d
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
 }
 
+/// A `[rows, columns]` matrix of uniform draws from `[-bound, bound]`.
+pub fn uniform(rows: usize, columns: usize, bound: f64, rng: &mut StreamRng, device: &Device) -> Tensor<2> {
+    let values: Vec<f32> = (0..rows * columns).map(|_| (bound * (2.0 * rng.uniform_f64() - 1.0)) as f32).collect();
+    Tensor::from_data(TensorData::new(values, [rows, columns]), device)
+}
+
 #[cfg(test)]
 mod tests {
     use hotfire_core::seed::stream;

@@ -4,10 +4,12 @@
 pub mod distributions;
 mod init;
 mod mlp;
+mod noisy;
 pub mod ops;
 mod optim;
 
-pub use init::orthogonal;
+pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
+pub use noisy::{Noise, NoisyMlp};
 pub use ops::Activation;
 pub use optim::{Adam, AdamConfig, AdamRecord};

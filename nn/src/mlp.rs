@@ -4,9 +4,9 @@ use burn::module::Param;
 use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 
-use crate::init::orthogonal;
+use crate::init::{orthogonal, uniform};
 use crate::ops::kernel::Dense;
-use crate::ops::{Activation, mlp};
+use crate::ops::{Activation, Layer, mlp};
 
 /// Dense layers with one hidden activation and a linear output.
 #[derive(Module, Debug)]
@@ -42,29 +42,45 @@ impl Mlp {
         }
     }
 
-    /// `[N, inputs]` to `[N, outputs]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let layers = self.weights.iter().zip(&self.biases).enumerate();
-        mlp(x, layers.map(|(l, (w, b))| (w.val(), b.val(), self.activation_of(l))).collect())
+    /// Weights and biases uniform in `[-1, 1] / sqrt(inputs)`, layer by layer: PyTorch's default, and so what published
+    /// value-based agents start from.
+    ///
+    /// `sizes` are the widths from input to output; with one width there is no layer.
+    pub fn uniform(sizes: &[usize], activation: Activation, rng: &mut StreamRng, device: &Device) -> Self {
+        let bound = |s: &[usize]| 1.0 / (s[0] as f64).sqrt();
+        let draws = sizes.windows(2).map(|s| {
+            let weight = uniform(s[0], s[1], bound(s), rng, device);
+            let bias = uniform(1, s[1], bound(s), rng, device).squeeze_dim(0);
+            (Param::from_tensor(weight), Param::from_tensor(bias))
+        });
+        Self::from_parameters(draws, activation)
     }
 
-    fn activation_of(&self, layer: usize) -> Activation {
-        if layer + 1 == self.weights.len() { Activation::Identity } else { self.activation }
+    /// Layers of these weights `[inputs, outputs]` and biases `[outputs]`.
+    pub(crate) fn from_parameters(
+        layers: impl Iterator<Item = (Param<Tensor<2>>, Param<Tensor<1>>)>,
+        activation: Activation,
+    ) -> Self {
+        let (weights, biases) = layers.unzip();
+        Self { weights, biases, activation }
+    }
+
+    /// `[N, inputs]` to `[N, outputs]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        mlp(x, self.layers(Activation::Identity))
+    }
+
+    /// The layers as [`mlp`] takes them, the last one with the activation `output`.
+    pub fn layers(&self, output: Activation) -> Vec<Layer> {
+        let last = self.weights.len().saturating_sub(1);
+        let activation = |l| if l == last { output } else { self.activation };
+        let layers = self.weights.iter().zip(&self.biases).enumerate();
+        layers.map(|(l, (w, b))| (w.val(), b.val(), activation(l))).collect()
     }
 
     /// A snapshot of the weights for acting on the host. Reading it back waits for the device.
     pub fn compile(&self) -> CompiledMlp {
-        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
-        CompiledMlp {
-            layers: (0..self.weights.len())
-                .map(|l| CompiledLayer {
-                    weight: read(self.weights[l].val().into_data()),
-                    bias: read(self.biases[l].val().into_data()),
-                    activation: self.activation_of(l),
-                })
-                .collect(),
-            scratch: [Vec::new(), Vec::new()],
-        }
+        CompiledMlp::new(self.layers(Activation::Identity))
     }
 }
 
@@ -83,6 +99,17 @@ struct CompiledLayer {
 }
 
 impl CompiledMlp {
+    /// A snapshot of layers, at least one of them. Reading it back waits for the device.
+    pub fn new(layers: Vec<Layer>) -> Self {
+        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
+        let compiled = layers.into_iter().map(|(weight, bias, activation)| CompiledLayer {
+            weight: read(weight.into_data()),
+            bias: read(bias.into_data()),
+            activation,
+        });
+        Self { layers: compiled.collect(), scratch: [Vec::new(), Vec::new()] }
+    }
+
     /// Width of the output.
     pub fn outputs(&self) -> usize {
         self.layers.last().map_or(0, |layer| layer.bias.len())

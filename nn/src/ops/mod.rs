@@ -10,4 +10,4 @@ mod mlp;
 
 pub(crate) use host_op::host;
 pub use kernel::Activation;
-pub use mlp::{linear_act, mlp};
+pub use mlp::{Layer, linear_act, mlp};

@@ -1,0 +1,54 @@
+//! Every registered algorithm solves every probe: problems so small that a failure names the broken part.
+
+mod common;
+
+use common::{GAMMA, PROBE_STEPS, PROBES, Probe, make_agent, probe_envs};
+use hotfire_agents::{ALGORITHMS, Agent};
+use hotfire_envs::Buffer;
+
+/// How far a value may be off.
+const TOLERANCE: f32 = 0.15;
+
+#[test]
+fn every_algorithm_solves_every_probe() {
+    let mut failures = Vec::new();
+    for algorithm in ALGORITHMS {
+        let mut served = false;
+        for (probe, continuous) in PROBES.into_iter().flat_map(|probe| [(probe, false), (probe, true)]) {
+            let env = probe_envs(probe, continuous);
+            let Ok(mut agent) = make_agent(algorithm, &env, 1, &format!("gamma = {GAMMA}")) else { continue };
+            served = true;
+            while agent.step() < PROBE_STEPS {
+                agent.iterate().unwrap();
+            }
+            if let Err(problem) = solved(agent.as_ref(), probe, continuous) {
+                let actions = if continuous { "continuous" } else { "discrete" };
+                failures.push(format!("{} {probe:?} ({actions}): {problem}", algorithm.name));
+            }
+        }
+        assert!(served, "{} serves neither discrete nor continuous actions", algorithm.name);
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn solved(agent: &dyn Agent, probe: Probe, continuous: bool) -> Result<(), String> {
+    for (observation, value) in probe.values() {
+        if let Some(found) = agent.state_values(&[*observation])
+            && (found[0] - value).abs() > TOLERANCE
+        {
+            return Err(format!("the value at {observation} is {}, not {value}", found[0]));
+        }
+        let Some(best) = probe.best_action(*observation) else { continue };
+        let mut action = if continuous { Buffer::F32(vec![0.0]) } else { Buffer::I32(vec![0]) };
+        agent.policy().act(&[*observation], &mut action);
+        let (found, want, slack) = match action {
+            Buffer::F32(a) => (a[0], best - 0.5, 0.25),
+            Buffer::I32(a) => (a[0] as f32, best, 0.0),
+            Buffer::U8(_) => unreachable!("actions are integers or floats"),
+        };
+        if (found - want).abs() > slack {
+            return Err(format!("the action at {observation} is {found}, not {want}"));
+        }
+    }
+    Ok(())
+}

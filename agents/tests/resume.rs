@@ -1,0 +1,59 @@
+//! For every registered algorithm: save, load and go on equals going on, in every byte of a later checkpoint.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{envs, make_agent};
+use hotfire_agents::{ALGORITHMS, Agent};
+use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
+
+fn advance(agent: &mut dyn Agent, steps: u64) {
+    let end = agent.step() + steps;
+    while agent.step() < end {
+        agent.iterate().unwrap();
+    }
+}
+
+fn checkpoint(agent: &dyn Agent, dir: &Path) -> CheckpointReader {
+    let mut writer = CheckpointWriter::create(dir, agent.step()).unwrap();
+    agent.save(&mut writer).unwrap();
+    CheckpointReader::open(writer.commit().unwrap()).unwrap()
+}
+
+fn bytes(checkpoint: &CheckpointReader) -> Vec<(String, Vec<u8>)> {
+    let files = fs::read_dir(checkpoint.path()).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_loaded_agent_goes_on_bit_for_bit() {
+    for algorithm in ALGORITHMS {
+        let mut served = false;
+        // Episodes of CartPole terminate, those of Pendulum are truncated.
+        for id in ["CartPole-v1", "Pendulum-v1"] {
+            let env = envs(id);
+            let make = || make_agent(algorithm, &env, 5, "");
+            let Ok(mut agent) = make() else { continue };
+            served = true;
+            let [first, whole, resumed] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+            advance(agent.as_mut(), 400);
+            let middle = checkpoint(agent.as_ref(), first.path());
+            advance(agent.as_mut(), 400);
+            let mut other = make().unwrap();
+            other.load(&middle).unwrap();
+            assert_eq!(other.step(), middle.step(), "{} {id}", algorithm.name);
+            advance(other.as_mut(), 400);
+            let (a, b) =
+                (bytes(&checkpoint(agent.as_ref(), whole.path())), bytes(&checkpoint(other.as_ref(), resumed.path())));
+            let differing: Vec<&str> = a.iter().zip(&b).filter(|(a, b)| a != b).map(|(a, _)| a.0.as_str()).collect();
+            assert!(a.len() == b.len() && differing.is_empty(), "{} {id}: {differing:?} differ", algorithm.name);
+        }
+        assert!(served, "{} serves neither CartPole nor Pendulum", algorithm.name);
+    }
+}
