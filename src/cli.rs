@@ -20,6 +20,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Draw pictures or text from the trained model of a run.
     Sample(SampleArgs),
+    /// Search over configurations with many runs; the same command goes on with a sweep that was stopped.
+    Sweep(SweepArgs),
     /// List environments, algorithms and models.
     List(ListArgs),
     /// Look at an environment.
@@ -31,7 +33,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct TrainArgs {
     /// The config file, for example configs/ppo-cartpole.toml; not needed with --resume.
-    #[arg(required_unless_present = "resume", conflicts_with = "resume")]
+    #[arg(required_unless_present = "resume")]
     pub config: Option<PathBuf>,
     /// Overrides, as in agent.gamma=0.98.
     #[arg(value_name = "SECTION.KEY=VALUE")]
@@ -87,6 +89,32 @@ pub struct SampleArgs {
     /// The text to go on from.
     #[arg(long)]
     pub prompt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct SweepArgs {
+    /// The sweep file, for example configs/sweeps/ppo-cartpole.toml.
+    pub file: PathBuf,
+    /// The sweep's directory; runs/sweeps/NAME without it.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Trials at once: 1 here without it, 64 on a cluster.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    /// Where trials run.
+    #[arg(long, value_enum, default_value_t = LauncherKind::Local)]
+    pub launcher: LauncherKind,
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LauncherKind {
+    /// Child processes on this machine.
+    Local,
+    /// A job array on a Slurm cluster.
+    Slurm,
 }
 
 #[derive(Debug, Args)]

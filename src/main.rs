@@ -5,6 +5,7 @@ mod doctor;
 mod eval;
 mod list;
 mod sample;
+mod sweep;
 mod train;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ fn main() -> ExitCode {
         cli::Command::Train(args) => train::train(&args),
         cli::Command::Eval(args) => eval::eval(&args),
         cli::Command::Sample(args) => sample::sample(&args),
+        cli::Command::Sweep(args) => sweep::sweep(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id } => list::check_env(&id),

@@ -77,18 +77,21 @@ fn use_threads(threads: usize) {
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
     let stop = stop_on_interrupt()?;
-    let (prepared, run_dir) = match (&args.resume, &args.config) {
-        (Some(path), _) => {
+    let (prepared, run_dir, _lock) = match (&args.resume, &args.config) {
+        (Some(path), first) => {
             let run_dir = RunDir::open(path)?;
-            let prepared = prepare(&run_dir.config(), &args.overrides, args.device.as_deref())?;
+            let lock = run_dir.lock()?;
+            let overrides = resume_overrides(first.as_deref(), &args.overrides)?;
+            let prepared = prepare(&run_dir.config(), &overrides, args.device.as_deref())?;
             write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
-            (prepared, run_dir)
+            (prepared, run_dir, lock)
         }
         (None, Some(config)) => {
             let prepared = prepare(config, &args.overrides, args.device.as_deref())?;
             let run_dir = RunDir::create(prepared.run.run_dir(config))?;
+            let lock = run_dir.lock()?;
             write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
-            (prepared, run_dir)
+            (prepared, run_dir, lock)
         }
         (None, None) => unreachable!("the command line asks for a config or a run"),
     };
@@ -112,8 +115,19 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// With --resume, the place of the config file on the command line holds the first override.
+fn resume_overrides(first: Option<&Path>, rest: &[String]) -> Result<Vec<String>, CoreError> {
+    let first = first.map(|first| first.to_string_lossy().into_owned());
+    match first {
+        Some(config) if !config.contains('=') => Err(CoreError::Usage(format!(
+            "--resume goes on with the run's own config; leave out {config}, or give overrides as section.key=value"
+        ))),
+        first => Ok(first.into_iter().chain(rest.iter().cloned()).collect()),
+    }
+}
+
 /// A flag that the first Ctrl-C sets; the second ends the process at once.
-fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     ctrlc::set_handler(move || {

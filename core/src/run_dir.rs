@@ -1,6 +1,6 @@
 //! A run directory: everything that belongs to one run, readable and self-contained.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +42,22 @@ impl RunDir {
         Err(CoreError::NotARunDir { path: run_dir.path, missing: missing.into() })
     }
 
+    /// Takes the run for this process, until the lock is dropped or the process ends, however it ends.
+    ///
+    /// # Errors
+    /// [`CoreError::Usage`] while another process has it.
+    pub fn lock(&self) -> Result<RunLock, CoreError> {
+        let path = self.path.join(".lock");
+        let file = File::create(&path).map_err(CoreError::io(&path, "write"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(CoreError::Usage(format!("{}: another process trains this run right now", self.path.display())))
+            }
+            Err(TryLockError::Error(error)) => Err(CoreError::io(&path, "lock")(error)),
+        }
+    }
+
     /// The directory itself.
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,6 +92,12 @@ impl RunDir {
     pub fn summary(&self) -> PathBuf {
         self.path.join("summary.json")
     }
+}
+
+/// A run that this process has for itself.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
 }
 
 /// Writes a file so that a reader, or a crash, sees the old content or the new, never a part.
@@ -149,6 +171,17 @@ mod tests {
         assert!(error.ends_with("not a run directory: config.toml is missing"), "{error}");
         fs::write(dir.path().join("config.toml"), "").unwrap();
         assert_eq!(RunDir::open(dir.path()).unwrap().path(), dir.path());
+    }
+
+    #[test]
+    fn a_run_has_one_owner_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::create(dir.path().join("a")).unwrap();
+        let lock = run_dir.lock().unwrap();
+        let error = run_dir.lock().unwrap_err();
+        assert!(error.to_string().ends_with("another process trains this run right now"), "{error}");
+        drop(lock);
+        run_dir.lock().expect("the lock is free again");
     }
 
     #[test]

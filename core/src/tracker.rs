@@ -1,7 +1,7 @@
 //! Where metrics go: `metrics.jsonl` and a TensorBoard event file in the run directory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -92,6 +92,49 @@ pub fn read_records(path: &Path) -> Result<Vec<Record>, CoreError> {
     Ok(complete_lines(&text).filter_map(|line| serde_json::from_str(line).ok()).collect())
 }
 
+/// Reads one metric of a `metrics.jsonl` that another process writes, without reading anything twice.
+#[derive(Debug)]
+pub struct MetricTail {
+    path: PathBuf,
+    metric: String,
+    read: u64,
+    values: Vec<f64>,
+}
+
+impl MetricTail {
+    /// Follows `metric` in the file at `path`, which may not be there yet.
+    pub fn new(path: impl Into<PathBuf>, metric: impl Into<String>) -> Self {
+        Self { path: path.into(), metric: metric.into(), read: 0, values: Vec::new() }
+    }
+
+    /// All values so far.
+    pub fn read(&mut self) -> Result<&[f64], CoreError> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(&self.values),
+            Err(error) => return Err(CoreError::io(&self.path, "read")(error)),
+        };
+        let failed = |error| CoreError::io(&self.path, "read")(error);
+        // A resumed run drops the lines after its checkpoint.
+        if file.metadata().map_err(failed)?.len() < self.read {
+            self.read = 0;
+            self.values.clear();
+        }
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut bytes)).map_err(failed)?;
+        let text = String::from_utf8_lossy(&bytes);
+        for line in complete_lines(&text) {
+            self.read += line.len() as u64;
+            if line.contains(&self.metric)
+                && let Ok(record) = serde_json::from_str::<Record>(line)
+            {
+                self.values.extend(record.get(&self.metric));
+            }
+        }
+        Ok(&self.values)
+    }
+}
+
 fn read_text(path: &Path) -> Result<String, CoreError> {
     match fs::read(path) {
         Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -147,6 +190,23 @@ mod tests {
         );
         let records = read_records(&run_dir.metrics()).unwrap();
         assert_eq!((records[1].step, records[1].get("train/loss")), (256, Some(1e-300)));
+    }
+
+    #[test]
+    fn a_metric_is_followed_while_it_is_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = RunDir::create(dir.path().join("run")).unwrap();
+        let mut tail = MetricTail::new(run_dir.metrics(), "train/loss");
+        assert!(tail.read().unwrap().is_empty(), "not there yet");
+        let mut tracker = Tracker::create(&run_dir).unwrap();
+        tracker.log(1, 0.0, &metrics(1.0)).unwrap();
+        assert_eq!(tail.read().unwrap(), [1.0]);
+        tracker.log(2, 0.0, &metrics(2.0)).unwrap();
+        tracker.log(3, 0.0, &metrics(3.0)).unwrap();
+        assert_eq!(tail.read().unwrap(), [1.0, 2.0, 3.0]);
+        drop(tracker);
+        Tracker::resume(&run_dir, 1).unwrap();
+        assert_eq!(tail.read().unwrap(), [1.0], "the run went back to its checkpoint");
     }
 
     #[test]

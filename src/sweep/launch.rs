@@ -1,0 +1,154 @@
+//! Where trials run. A trial is always the same command, `hotfire train --resume RUN`, which starts a run that has no
+//! checkpoint yet and goes on with one that has: whoever starts it again loses nothing.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context;
+use hotfire_core::run_dir::RunDir;
+
+use super::store::Trial;
+
+/// How a trial's process ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Ended {
+    /// Its exit code was 0.
+    Success,
+    /// It failed; with what is known of why.
+    Failure(String),
+    /// Nobody saw how.
+    Unseen,
+}
+
+/// A place to run trials.
+pub trait Launcher {
+    /// How many trials it takes at once.
+    fn slots(&self) -> usize;
+
+    /// Starts trials whose run directories are ready, and returns for each who runs it if that is not this process.
+    fn start(&mut self, trials: &[Trial]) -> anyhow::Result<Vec<Option<String>>>;
+
+    /// Takes over a trial that an earlier process started; false if it is not of this place.
+    fn adopt(&mut self, trial: &Trial) -> bool;
+
+    /// The trials, by id, that have ended since the last call.
+    fn poll(&mut self) -> anyhow::Result<Vec<(String, Ended)>>;
+
+    /// Ends a trial at once.
+    fn kill(&mut self, id: &str);
+
+    /// The sweep is being stopped: asks trials to save themselves. True if they run on without it.
+    fn leave(&mut self) -> bool;
+}
+
+/// Child processes of this one.
+pub struct Local {
+    program: PathBuf,
+    jobs: usize,
+    threads: usize,
+    running: Vec<(String, Process)>,
+}
+
+enum Process {
+    Child(Child, PathBuf),
+    /// The child of a sweep that was killed: it still holds its run's lock.
+    Orphan(RunDir),
+}
+
+impl Local {
+    /// `jobs` trials at once, the machine's threads split between them. `program` is the `hotfire` binary.
+    pub fn new(program: PathBuf, jobs: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { program, jobs, threads: (cores / jobs).max(1), running: Vec::new() }
+    }
+}
+
+impl Launcher for Local {
+    fn slots(&self) -> usize {
+        self.jobs
+    }
+
+    fn start(&mut self, trials: &[Trial]) -> anyhow::Result<Vec<Option<String>>> {
+        for trial in trials {
+            let run_dir = RunDir::open(&trial.run_dir)?;
+            let process = if run_dir.lock().is_err() {
+                Process::Orphan(run_dir)
+            } else {
+                let log = trial.run_dir.join("log.txt");
+                let file = append(&log).with_context(|| format!("{}: cannot write", log.display()))?;
+                let child = Command::new(&self.program)
+                    .args(["train", "--quiet", "--resume"])
+                    .arg(&trial.run_dir)
+                    .arg(format!("run.threads={}", self.threads))
+                    .stdin(Stdio::null())
+                    .stdout(file.try_clone()?)
+                    .stderr(file)
+                    // Ctrl-C in the terminal is for the sweep, which tells its children itself.
+                    .process_group(0)
+                    .spawn()
+                    .with_context(|| format!("{}: cannot start", self.program.display()))?;
+                Process::Child(child, log)
+            };
+            self.running.push((trial.id.clone(), process));
+        }
+        Ok(vec![None; trials.len()])
+    }
+
+    fn adopt(&mut self, _: &Trial) -> bool {
+        false
+    }
+
+    fn poll(&mut self) -> anyhow::Result<Vec<(String, Ended)>> {
+        let mut ended = Vec::new();
+        for (id, process) in &mut self.running {
+            let end = match process {
+                Process::Child(child, log) => child.try_wait()?.map(|status| match status.success() {
+                    true => Ended::Success,
+                    false => Ended::Failure(describe(&status.to_string(), log)),
+                }),
+                Process::Orphan(run_dir) => run_dir.lock().ok().map(|_| Ended::Unseen),
+            };
+            ended.extend(end.map(|end| (id.clone(), end)));
+        }
+        self.running.retain(|(id, _)| !ended.iter().any(|(gone, _)| gone == id));
+        Ok(ended)
+    }
+
+    fn kill(&mut self, id: &str) {
+        for (_, process) in self.running.iter_mut().filter(|(running, _)| running == id) {
+            if let Process::Child(child, _) = process {
+                // A child that is gone already needs no kill.
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        self.running.retain(|(running, _)| running != id);
+    }
+
+    fn leave(&mut self) -> bool {
+        for (_, process) in &self.running {
+            if let Process::Child(child, _) = process
+                && let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+            }
+        }
+        false
+    }
+}
+
+fn append(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// An exit status with the last line that the process wrote.
+pub fn describe(status: &str, log: &Path) -> String {
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let said = text.lines().rev().find(|line| line.contains("error:") || line.contains("panicked"));
+    match said.or(text.lines().rev().find(|line| !line.trim().is_empty())) {
+        Some(line) => format!("{status}: {}", line.trim()),
+        None => status.to_owned(),
+    }
+}

@@ -1,0 +1,169 @@
+//! What a sweep shows while it runs: a live table in a terminal, a line for each ended trial elsewhere.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _, stderr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crossterm::cursor::MoveToPreviousLine;
+use crossterm::queue;
+use crossterm::terminal::{self, Clear, ClearType};
+
+use super::Direction;
+use super::file::{Assignment, SweepFile};
+use super::history;
+use super::store::{State, Trial};
+
+const REDRAW_EVERY: Duration = Duration::from_millis(250);
+const BEST_SHOWN: usize = 5;
+
+/// The sweep as a person sees it.
+pub struct Table {
+    dir: PathBuf,
+    objective: String,
+    direction: Direction,
+    configurations: usize,
+    seeds: usize,
+    quiet: bool,
+    live: bool,
+    lines: u16,
+    started: Instant,
+    last_drawn: Option<Instant>,
+}
+
+impl Table {
+    pub fn new(file: &SweepFile, dir: &Path, quiet: bool) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            objective: file.objective.clone(),
+            direction: file.direction,
+            configurations: file.configurations(),
+            seeds: file.seeds.len(),
+            quiet,
+            live: !quiet && stderr().is_terminal(),
+            lines: 0,
+            started: Instant::now(),
+            last_drawn: None,
+        }
+    }
+
+    /// Tells how a trial ended; [`State::Open`] means that it is tried again.
+    pub fn note(&mut self, trial: &Trial, state: State, objective: Option<f64>, error: Option<&str>) {
+        if self.quiet || (self.live && error.is_none()) {
+            return;
+        }
+        self.erase();
+        let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let how = if state == State::Open { "failed, tried again" } else { state.name() };
+        let objective = objective.map_or(String::new(), |value| format!(", {} {}", self.objective, short(value)));
+        let error = error.map_or(String::new(), |error| format!(": {error}"));
+        eprintln!("{name} {how}{objective} ({}){error}", describe(&trial.assignment));
+    }
+
+    /// Draws the table anew, where there is a terminal.
+    pub fn show(&mut self, trials: &[Trial], running: &[(String, Option<f64>, Duration)]) {
+        if !self.live || self.last_drawn.is_some_and(|last| last.elapsed() < REDRAW_EVERY) {
+            return;
+        }
+        self.last_drawn = Some(Instant::now());
+        let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
+        let text = self.text(trials, running);
+        self.erase();
+        let mut out = stderr().lock();
+        for line in text.lines() {
+            let line: String = line.chars().take(width.saturating_sub(1)).collect();
+            let _ = writeln!(out, "{line}");
+            self.lines += 1;
+        }
+    }
+
+    fn erase(&mut self) {
+        if self.lines > 0 {
+            let _ = queue!(stderr(), MoveToPreviousLine(self.lines), Clear(ClearType::FromCursorDown));
+            self.lines = 0;
+        }
+    }
+
+    fn text(&self, trials: &[Trial], running: &[(String, Option<f64>, Duration)]) -> String {
+        let mut text = String::new();
+        let count = |state| trials.iter().filter(|trial| trial.state == state).count();
+        let total = self.configurations * self.seeds;
+        let _ = write!(text, "{} of {total} trials finished", count(State::Finished));
+        for state in [State::Pruned, State::Failed, State::Running] {
+            if count(state) > 0 {
+                let _ = write!(text, ", {} {}", count(state), state.name());
+            }
+        }
+        let _ = writeln!(text, "; {}", clock(self.started.elapsed()));
+        for (id, value, time) in running {
+            if let Some(trial) = trials.iter().find(|trial| trial.id == *id) {
+                let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let value = value.map_or("-".into(), short);
+                let _ =
+                    writeln!(text, "  {name:<10} {:>7}  {value:>10}  {}", clock(*time), describe(&trial.assignment));
+            }
+        }
+        let best = best(self.direction, trials);
+        if !best.is_empty() {
+            let _ = writeln!(text, "best {} so far, mean over seeds", self.objective);
+            for (assignment, value) in best.iter().take(BEST_SHOWN) {
+                let _ = writeln!(text, "  {:>10}  {}", short(*value), describe(assignment));
+            }
+        }
+        text
+    }
+
+    /// The last word: what was found, or how to go on.
+    pub fn finish(&mut self, trials: &[Trial], complete: bool, runs_on: bool) {
+        self.erase();
+        if self.quiet {
+            return;
+        }
+        print!("{}", self.text(trials, &[]));
+        for trial in trials.iter().filter(|trial| trial.state == State::Failed) {
+            let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            println!("{name} failed: {}", trial.error.as_deref().unwrap_or("nobody knows why"));
+        }
+        match (complete, runs_on) {
+            (true, _) => println!("done; see hotfire report {}", self.dir.display()),
+            (false, true) => println!("the jobs run on; the same command picks them up"),
+            (false, false) => println!("not complete; the same command goes on"),
+        }
+    }
+}
+
+/// The measured configurations with their mean objective, best first.
+pub fn best(direction: Direction, trials: &[Trial]) -> Vec<(Assignment, f64)> {
+    let mut found = history(direction, trials);
+    found.sort_by(|a, b| b.1.total_cmp(&a.1));
+    found.into_iter().map(|(assignment, score)| (assignment, direction.signed(score))).collect()
+}
+
+/// `key=value` pairs.
+pub fn describe(assignment: &Assignment) -> String {
+    let pairs: BTreeMap<&str, String> = assignment
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_float().map_or_else(|| value.to_string(), short)))
+        .collect();
+    pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A number with four digits that matter.
+pub fn short(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
+        let digits = (3 - value.abs().max(1e-3).log10().floor() as i32).clamp(0, 6) as usize;
+        let text = format!("{value:.digits$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    } else {
+        format!("{value:.3e}")
+    }
+}
+
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds / 3600 {
+        0 => format!("{}:{:02}", seconds / 60, seconds % 60),
+        hours => format!("{hours}:{:02}:{:02}", seconds / 60 % 60, seconds % 60),
+    }
+}
