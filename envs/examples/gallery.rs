@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for spec in ENVS {
         if let Some(Frame { width, height, rgb }) = play(spec.id, 25)? {
             let picture = RgbImage::from_raw(width, height, rgb).ok_or("a frame holds all of its pixels")?;
-            picture.save(folder.join(format!("{}.png", spec.id)))?;
+            picture.save(folder.join(format!("{}.png", spec.id.replace('/', "-"))))?;
             pictures.push(picture);
         }
     }

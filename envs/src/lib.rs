@@ -18,6 +18,7 @@ mod check;
 mod classic;
 mod env;
 mod error;
+pub mod minatar;
 mod options;
 mod registry;
 mod render;

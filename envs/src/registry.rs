@@ -1,6 +1,7 @@
 //! The list of environments. A new one is a file with a `SPEC` and one line in [`ENVS`].
 
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
+use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
 use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
@@ -12,6 +13,11 @@ pub const ENVS: &[EnvSpec] = &[
     mountain_car::SPEC,
     mountain_car_continuous::SPEC,
     pendulum::SPEC,
+    breakout::SPEC,
+    asterix::SPEC,
+    freeway::SPEC,
+    seaquest::SPEC,
+    space_invaders::SPEC,
 ];
 
 /// What is registered of an environment.
