@@ -74,9 +74,13 @@ fn option_values(document: &ConfigDocument, table: Table) -> Result<Vec<(String,
         Value::Array(lines) if lines.iter().all(Value::is_str) => {
             Ok(OptionValue::Lines(lines.iter().filter_map(Value::as_str).map(str::to_owned).collect()))
         }
+        Value::Array(numbers) if numbers.iter().all(|x| x.is_float() || x.is_integer()) => {
+            let number = |x: &Value| x.as_float().or(x.as_integer().map(|x| x as f64));
+            Ok(OptionValue::Numbers(numbers.iter().filter_map(number).collect()))
+        }
         other => Err(document.out_of_range(
             &format!("env.options.{key}"),
-            "a truth value, number, text or list of texts",
+            "a truth value, number, text, list of texts or list of numbers",
             other,
         )),
     };

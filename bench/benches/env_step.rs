@@ -71,7 +71,9 @@ fn batch_steppers(c: &mut Criterion) {
             }
             let space = action_space(spec);
             for n in SIZES {
-                let mut env = make_batch(n, spec.max_episode_steps.unwrap_or(u32::MAX), simd);
+                let limit = spec.max_episode_steps.unwrap_or(u32::MAX);
+                let mut options = Options::new(spec.id, Vec::new());
+                let mut env = make_batch(&mut options, n, limit, simd).expect("registered without required options");
                 let mut actions = RandomActions::new(&space, n);
                 group.throughput(Throughput::Elements(n as u64));
                 group.bench_function(BenchmarkId::new(spec.id, n), |b| {

@@ -17,6 +17,8 @@ pub enum OptionValue {
     Text(String),
     /// A list of texts, for example the rows of a map.
     Lines(Vec<String>),
+    /// A list of numbers.
+    Numbers(Vec<f64>),
 }
 
 /// Options given to an environment. An environment takes what it knows and then calls [`Options::finish`], which
@@ -60,6 +62,60 @@ impl Options {
             Some(OptionValue::Float(x)) if x.is_finite() => Ok(x),
             Some(OptionValue::Int(x)) => Ok(x as f64),
             Some(other) => Err(self.bad(option, "a finite number", other)),
+        }
+    }
+
+    /// Takes a real number in `range`, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a number in the range.
+    pub fn f64_in(&mut self, option: &'static str, range: RangeInclusive<f64>) -> Result<Option<f64>, EnvError> {
+        let Some(value) = self.take(option) else { return Ok(None) };
+        match value {
+            OptionValue::Float(x) => Some(x),
+            OptionValue::Int(x) => Some(x as f64),
+            _ => None,
+        }
+        .filter(|x| range.contains(x))
+        .map(Some)
+        .ok_or_else(|| self.bad(option, &format!("a number from {} to {}", range.start(), range.end()), &value))
+    }
+
+    /// Takes `K` finite numbers, or `None` if the option is not given; `what` says what they mean.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a list of so many finite numbers.
+    pub fn numbers<const K: usize>(&mut self, option: &'static str, what: &str) -> Result<Option<[f64; K]>, EnvError> {
+        let Some(value) = self.take(option) else { return Ok(None) };
+        match &value {
+            OptionValue::Numbers(x) if x.iter().all(|x| x.is_finite()) => x.as_slice().try_into().ok(),
+            _ => None,
+        }
+        .map(Some)
+        .ok_or_else(|| self.bad(option, &format!("a list of {K} finite numbers, {what}"), &value))
+    }
+
+    /// Takes a text, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a text.
+    pub fn text(&mut self, option: &'static str) -> Result<Option<String>, EnvError> {
+        match self.take(option) {
+            None => Ok(None),
+            Some(OptionValue::Text(x)) => Ok(Some(x)),
+            Some(other) => Err(self.bad(option, "a text", other)),
+        }
+    }
+
+    /// Takes a list of texts, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a list of texts.
+    pub fn lines(&mut self, option: &'static str) -> Result<Option<Vec<String>>, EnvError> {
+        match self.take(option) {
+            None => Ok(None),
+            Some(OptionValue::Lines(x)) => Ok(Some(x)),
+            Some(other) => Err(self.bad(option, "a list of texts", other)),
         }
     }
 
@@ -113,6 +169,7 @@ impl std::fmt::Display for OptionValue {
             Self::Float(x) => write!(f, "{x}"),
             Self::Text(x) => write!(f, "\"{x}\""),
             Self::Lines(x) => write!(f, "{x:?}"),
+            Self::Numbers(x) => write!(f, "{x:?}"),
         }
     }
 }

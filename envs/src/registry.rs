@@ -3,6 +3,7 @@
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
+use crate::toy_text::{blackjack, cliff_walking, frozen_lake, taxi};
 use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
 /// Every environment of this crate.
@@ -18,6 +19,12 @@ pub const ENVS: &[EnvSpec] = &[
     freeway::SPEC,
     seaquest::SPEC,
     space_invaders::SPEC,
+    frozen_lake::SPEC,
+    frozen_lake::SPEC_8X8,
+    cliff_walking::SPEC,
+    cliff_walking::SPEC_SLIPPERY,
+    taxi::SPEC,
+    blackjack::SPEC,
 ];
 
 /// What is registered of an environment.
@@ -35,13 +42,18 @@ pub struct EnvSpec {
     pub render_fps: u32,
     /// Makes the bare environment, without the time limit.
     pub make: fn(&mut Options) -> Result<Box<dyn Env>, EnvError>,
-    /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one; the vector
-    /// level is [`Simd::detect`] but in benchmarks.
+    /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one: see
+    /// [`make_batch`].
     pub make_batch: Option<MakeBatch>,
 }
 
-/// Makes a structure-of-arrays stepper.
-pub type MakeBatch = fn(num_envs: usize, max_episode_steps: u32, simd: Simd) -> Box<dyn BatchEnv>;
+/// Makes a structure-of-arrays stepper; the vector level is [`Simd::detect`] but in benchmarks.
+pub type MakeBatch = fn(
+    options: &mut Options,
+    num_envs: usize,
+    max_episode_steps: u32,
+    simd: Simd,
+) -> Result<Box<dyn BatchEnv>, EnvError>;
 
 /// The registered environment of this id.
 ///
@@ -67,8 +79,7 @@ impl EnvSpec {
     /// # Errors
     /// [`EnvError`] for an unknown option, or a value out of range.
     pub fn make_with_limit(&self, options: &[(String, OptionValue)]) -> Result<Box<dyn Env>, EnvError> {
-        let mut options = Options::new(self.id, options.to_vec());
-        let limit = options.u32("max_episode_steps", 1..=u32::MAX)?.or(self.max_episode_steps);
+        let (mut options, limit) = take_limit(self, options)?;
         let env = (self.make)(&mut options)?;
         options.finish()?;
         Ok(match limit {
@@ -76,4 +87,34 @@ impl EnvSpec {
             None => env,
         })
     }
+}
+
+/// Makes the structure-of-arrays stepper of `num_envs` environments, which takes those options of [`make`] that its
+/// source names.
+///
+/// # Errors
+/// [`EnvError`] for an unknown id or option, a value out of range, [`EnvError::BadBatch`] for no environments or an
+/// environment that has no such stepper.
+pub fn make_batch(id: &str, options: &[(String, OptionValue)], num_envs: usize) -> Result<Box<dyn BatchEnv>, EnvError> {
+    let bad = |expected: &str, found: &str| EnvError::BadBatch {
+        env: id.to_owned(),
+        expected: expected.to_owned(),
+        found: found.to_owned(),
+    };
+    let spec = spec(id)?;
+    let make = spec.make_batch.ok_or_else(|| bad("an environment with a batch stepper", "none, use `VecEnv`"))?;
+    if num_envs == 0 {
+        return Err(bad("at least one environment", "none"));
+    }
+    let (mut options, limit) = take_limit(spec, options)?;
+    let batch = make(&mut options, num_envs, limit.unwrap_or(u32::MAX), Simd::detect())?;
+    options.finish()?;
+    Ok(batch)
+}
+
+/// The options without the time limit, and that.
+fn take_limit(spec: &EnvSpec, options: &[(String, OptionValue)]) -> Result<(Options, Option<u32>), EnvError> {
+    let mut options = Options::new(spec.id, options.to_vec());
+    let limit = options.u32("max_episode_steps", 1..=u32::MAX)?.or(spec.max_episode_steps);
+    Ok((options, limit))
 }

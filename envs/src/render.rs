@@ -3,6 +3,8 @@
 //! A scene is a pure function of the environment's state. It is drawn in world coordinates (`y` points up, lengths in
 //! the simulator's own units); [`Canvas::new`] says where the world lies on the picture.
 
+mod glyphs;
+
 use std::f32::consts::TAU;
 
 use tiny_skia::{
@@ -127,6 +129,9 @@ impl Fill {
     }
 }
 
+/// From one glyph of a text to the next, in units of their grid.
+const TEXT_ADVANCE: f32 = 5.8;
+
 /// An anti-aliased drawing surface. Shapes with coordinates that are not finite are left out.
 pub(crate) struct Canvas {
     pixmap: Pixmap,
@@ -164,6 +169,31 @@ impl Canvas {
     /// A filled circle.
     pub(crate) fn circle(&mut self, (x, y): (f32, f32), radius: f32, fill: impl Into<Fill>) {
         self.fill(PathBuilder::from_circle(x, y, radius), fill.into());
+    }
+
+    /// A filled ellipse with its axes along `x` and `y`.
+    pub(crate) fn ellipse(&mut self, (x, y): (f32, f32), radius_x: f32, radius_y: f32, fill: impl Into<Fill>) {
+        let bounds = tiny_skia::Rect::from_ltrb(x - radius_x, y - radius_y, x + radius_x, y + radius_y);
+        self.fill(bounds.and_then(PathBuilder::from_oval), fill.into());
+    }
+
+    /// A line of digits, capital letters and signs, with its left end and base line at a point; `height` in world units.
+    pub(crate) fn text(&mut self, (x, y): (f32, f32), height: f32, text: &str, color: Color) {
+        let unit = height / glyphs::HEIGHT;
+        for (i, glyph) in text.chars().enumerate() {
+            let left = x + i as f32 * unit * TEXT_ADVANCE;
+            for stroke in glyphs::strokes(glyph) {
+                let points: Vec<_> = stroke.iter().map(|(dx, dy)| (left + unit * dx, y + unit * dy)).collect();
+                self.line(&points, 0.9 * unit, color);
+            }
+        }
+    }
+
+    /// A line as [`Canvas::text`], with its middle at a point.
+    pub(crate) fn centered_text(&mut self, (x, y): (f32, f32), height: f32, text: &str, color: Color) {
+        let unit = height / glyphs::HEIGHT;
+        let width = unit * (text.chars().count() as f32 * TEXT_ADVANCE - TEXT_ADVANCE + glyphs::WIDTH);
+        self.text((x - width / 2.0, y - height / 2.0), height, text, color);
     }
 
     /// A filled rectangle from its lower left to its upper right corner, with round corners.
@@ -330,7 +360,7 @@ mod tests {
         assert_eq!(canvas.into_frame(), blank);
     }
 
-    /// An environment after `steps` random steps, and how it was drawn.
+    /// An environment after `steps` random steps, starting anew after each end, and how it was drawn.
     fn played(id: &str, seed: u64, steps: u32) -> (Box<dyn Env>, Frame) {
         let mut env = make(id, &[]).unwrap();
         let mut rng = NpRng::seed(seed);
@@ -338,7 +368,10 @@ mod tests {
         env.reset(&mut rng, obs.as_mut());
         for _ in 0..steps {
             env.action_space().sample_into(&mut rng, action.as_mut()).unwrap();
-            env.step(action.as_row(), &mut rng, obs.as_mut());
+            let outcome = env.step(action.as_row(), &mut rng, obs.as_mut());
+            if outcome.terminated || outcome.truncated {
+                env.reset(&mut rng, obs.as_mut());
+            }
         }
         let frame = env.render().unwrap_or_else(|| panic!("{id} has no picture"));
         (env, frame)

@@ -4,11 +4,9 @@
 //! [`Block`], advanced there, and copied back: the compiler knows that arrays of one struct do not overlap, which it
 //! cannot know of the columns, and the copies cost far less than the overlap checks or the scalar code it would emit
 //! without that knowledge. Ended lanes are then visited one by one through a bit mask.
-//!
-//! Each lane owns a xoroshiro64* generator (Blackman and Vigna, 2021), seeded from `(seed, lane)` through SplitMix64,
-//! so that lanes are unrelated whatever the batch size, and a lane's episodes do not depend on the other lanes.
 
-use super::{BatchEnv, Simd};
+use super::lane_rng::LaneRng;
+use super::{BatchEnv, Column, LaneAction, Simd, actions_of};
 use crate::{Actions, EnvError};
 
 /// Lanes a block: as many as a mask has bits. The largest simulator's block takes 3 KiB.
@@ -34,31 +32,6 @@ pub(crate) trait Dynamics<const S: usize, const D: usize>: 'static {
 
     /// Observation of a state.
     fn observe(state: [f32; S]) -> [f32; D];
-}
-
-/// The element type of a batch of actions.
-pub(crate) trait LaneAction: Copy + 'static {
-    /// Name in messages.
-    const NAME: &'static str;
-
-    /// The actions, if they have this type.
-    fn of(actions: Actions<'_>) -> Option<&[Self]>;
-}
-
-impl LaneAction for i32 {
-    const NAME: &'static str = "i32";
-
-    fn of(actions: Actions<'_>) -> Option<&[Self]> {
-        if let Actions::I32(actions) = actions { Some(actions) } else { None }
-    }
-}
-
-impl LaneAction for f32 {
-    const NAME: &'static str = "f32";
-
-    fn of(actions: Actions<'_>) -> Option<&[Self]> {
-        if let Actions::F32(actions) = actions { Some(actions) } else { None }
-    }
 }
 
 /// Columns of `N` lanes.
@@ -143,21 +116,7 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchEnv for BatchSteppe
     }
 
     fn step(&mut self, actions: Actions<'_>) -> Result<(), EnvError> {
-        let actions = match E::Action::of(actions) {
-            Some(actions) if actions.len() == self.num_envs => actions,
-            _ => {
-                let (kind, len) = match actions {
-                    Actions::F32(a) => ("f32", a.len()),
-                    Actions::U8(a) => ("u8", a.len()),
-                    Actions::I32(a) => ("i32", a.len()),
-                };
-                return Err(EnvError::BadBatch {
-                    env: E::ID.to_owned(),
-                    expected: format!("{} {} actions", self.num_envs, E::Action::NAME),
-                    found: format!("{len} {kind} actions"),
-                });
-            }
-        };
+        let actions = actions_of(E::ID, actions, self.num_envs)?;
         advance_with::<E, S, D>(self.simd, &mut self.columns, &mut self.block, actions, self.max_episode_steps);
         Ok(())
     }
@@ -166,12 +125,12 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchEnv for BatchSteppe
         D
     }
 
-    fn observation_column(&self, d: usize) -> &[f32] {
-        if E::OBSERVES_STATE { &self.columns.state[d] } else { &self.columns.observation[d] }
+    fn observation_column(&self, d: usize) -> Column<'_> {
+        Column::F32(if E::OBSERVES_STATE { &self.columns.state[d] } else { &self.columns.observation[d] })
     }
 
-    fn final_observation_column(&self, d: usize) -> &[f32] {
-        &self.columns.final_observation[d]
+    fn final_observation_column(&self, d: usize) -> Column<'_> {
+        Column::F32(&self.columns.final_observation[d])
     }
 
     fn rewards(&self) -> &[f32] {
@@ -184,41 +143,6 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchEnv for BatchSteppe
 
     fn truncated(&self) -> &[u8] {
         &self.columns.truncated
-    }
-}
-
-/// xoroshiro64*: two words of state, never both zero.
-#[derive(Clone, Copy)]
-struct LaneRng {
-    s0: u32,
-    s1: u32,
-}
-
-impl LaneRng {
-    /// The generator of lane `lane`: the SplitMix64 output at position `lane` of a sequence that starts at a hash of
-    /// `seed`.
-    fn seed(seed: u64, lane: u64) -> Self {
-        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mix = |mut z: u64| {
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        };
-        let word = mix(mix(seed.wrapping_add(GOLDEN)).wrapping_add((lane + 1).wrapping_mul(GOLDEN)));
-        // All but one of 2^64 seeds are usable.
-        let word = if word == 0 { GOLDEN } else { word };
-        Self { s0: word as u32, s1: (word >> 32) as u32 }
-    }
-
-    /// Uniform in `[0, 1)` with 24 bits: the upper ones, the lowest of this generator are weak.
-    #[inline(always)]
-    fn uniform(&mut self) -> f32 {
-        let bits = self.s0.wrapping_mul(0x9e37_79bb);
-        let s1 = self.s1 ^ self.s0;
-        self.s0 = self.s0.rotate_left(26) ^ s1 ^ (s1 << 9);
-        self.s1 = s1.rotate_left(13);
-        // The cast through i32 is exact and, unlike one from u32, a single vector instruction.
-        (bits >> 8) as i32 as f32 * (1.0 / 16_777_216.0)
     }
 }
 

@@ -46,7 +46,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     reward_threshold: Some(-100.0),
     render_fps: 15,
     make: |_| Ok(Box::new(Acrobot::new())),
-    make_batch: Some(|n, limit, simd| Box::new(BatchStepper::<Acrobot, 4, 6>::new(n, limit, simd))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Acrobot, 4, 6>::new(n, limit, simd)))),
 };
 
 const GRAVITY: f64 = 9.8;

@@ -53,7 +53,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     reward_threshold: Some(475.0),
     render_fps: 50,
     make: |options| Ok(Box::new(CartPole::new(options)?)),
-    make_batch: Some(|n, limit, simd| Box::new(BatchStepper::<CartPole, 4, 4>::new(n, limit, simd))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<CartPole, 4, 4>::new(n, limit, simd)))),
 };
 
 const GRAVITY: f64 = 9.8;

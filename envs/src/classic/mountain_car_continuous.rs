@@ -43,7 +43,9 @@ pub const SPEC: EnvSpec = EnvSpec {
     reward_threshold: Some(90.0),
     render_fps: 30,
     make: |options| Ok(Box::new(MountainCarContinuous::new(options)?)),
-    make_batch: Some(|n, limit, simd| Box::new(BatchStepper::<MountainCarContinuous, 2, 2>::new(n, limit, simd))),
+    make_batch: Some(|_, n, limit, simd| {
+        Ok(Box::new(BatchStepper::<MountainCarContinuous, 2, 2>::new(n, limit, simd)))
+    }),
 };
 
 const MIN_POSITION: f64 = -1.2;

@@ -42,7 +42,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     reward_threshold: None,
     render_fps: 30,
     make: |options| Ok(Box::new(Pendulum::new(options)?)),
-    make_batch: Some(|n, limit, simd| Box::new(BatchStepper::<Pendulum, 2, 3>::new(n, limit, simd))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Pendulum, 2, 3>::new(n, limit, simd)))),
 };
 
 const MAX_SPEED: f64 = 8.0;
