@@ -1,7 +1,9 @@
 //! Network blocks shared by agents and generative models: initialisation, dense networks, distributions, optimizers and
 //! the fused CPU ops they run on.
 
+mod conv;
 pub mod distributions;
+mod ema;
 mod init;
 mod mlp;
 mod noisy;
@@ -9,6 +11,9 @@ pub mod ops;
 mod optim;
 
 pub use init::{orthogonal, uniform};
+pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
+pub use ema::{ema, warmed_up};
+pub use init::orthogonal;
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};
 pub use ops::Activation;

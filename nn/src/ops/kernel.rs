@@ -39,13 +39,21 @@ impl Activation {
 
 /// How a row-major matrix is read by [`matmul`].
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Read {
+pub(crate) enum Read {
     Plain,
     Transposed,
 }
 
 /// `c (+)= a b` with `c: [m, n]`, `a: [m, k]` (or `[k, m]` read transposed), `b: [k, n]` (or `[n, k]` read transposed).
-fn matmul(m: usize, n: usize, k: usize, c: &mut [f32], a: (&[f32], Read), b: (&[f32], Read), accumulate: bool) {
+pub(crate) fn matmul(
+    m: usize,
+    n: usize,
+    k: usize,
+    c: &mut [f32],
+    a: (&[f32], Read),
+    b: (&[f32], Read),
+    accumulate: bool,
+) {
     assert!(c.len() >= m * n && a.0.len() >= m * k && b.0.len() >= k * n, "matmul: operands shorter than their shapes");
     let strides = |read, rows: usize, cols: usize| match read {
         Read::Plain => (1isize, cols as isize),
@@ -102,7 +110,7 @@ fn tanh<const FMA: bool>(x: f32) -> f32 {
 /// `exp(x)` by range reduction to `2^n exp(r)`, `|r| <= ln(2) / 2`, and a polynomial of degree 6; the largest relative
 /// error is 3e-7. Results below the smallest normal number are that number.
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
     /// Adding and subtracting it rounds to the nearest whole number.
     const ROUND: f32 = 12_582_912.0;
     const C: [f32; 7] = [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
@@ -122,7 +130,7 @@ fn sigmoid<const FMA: bool>(x: f32) -> f32 {
 
 /// Applies the activation in place.
 #[multiversion(targets = "simd")]
-fn activate(y: &mut [f32], activation: Activation) {
+pub(crate) fn activate(y: &mut [f32], activation: Activation) {
     const FMA: bool = target_cfg_f!(target_feature = "fma");
     match activation {
         Activation::Identity => {}
@@ -139,17 +147,69 @@ fn activation_backward(g: &mut [f32], kept: &[f32], db: &mut [f32], activation: 
     const FMA: bool = target_cfg_f!(target_feature = "fma");
     let n = db.len();
     for (g, kept) in g.chunks_exact_mut(n).zip(kept.chunks_exact(n)) {
-        match activation {
-            Activation::Identity => {}
-            Activation::Tanh => g.iter_mut().zip(kept).for_each(|(g, y)| *g *= 1.0 - y * y),
-            Activation::Relu => g.iter_mut().zip(kept).for_each(|(g, y)| *g = if *y > 0.0 { *g } else { 0.0 }),
-            Activation::Silu => g.iter_mut().zip(kept).for_each(|(g, z)| {
-                let s = sigmoid::<FMA>(*z);
-                *g *= s * (1.0 + z * (1.0 - s));
-            }),
-        }
+        through_activation::<FMA>(g, kept, activation);
         db.iter_mut().zip(&*g).for_each(|(b, g)| *b += g);
     }
+}
+
+/// Turns the gradient of an activation's output into that of its input, in place.
+#[multiversion(targets = "simd")]
+pub(crate) fn activation_gradient(g: &mut [f32], kept: &[f32], activation: Activation) {
+    const FMA: bool = target_cfg_f!(target_feature = "fma");
+    through_activation::<FMA>(g, kept, activation);
+}
+
+/// Adds the sum of each row of `x: [n, columns]` to `sums: [n]`.
+#[multiversion(targets = "simd")]
+pub(crate) fn add_row_sums(x: &[f32], sums: &mut [f32]) {
+    let columns = x.len() / sums.len();
+    for (total, row) in sums.iter_mut().zip(x.chunks_exact(columns)) {
+        *total += sum(row);
+    }
+}
+
+/// Multiplies `g` by the activation's derivative.
+#[inline(always)]
+fn through_activation<const FMA: bool>(g: &mut [f32], kept: &[f32], activation: Activation) {
+    match activation {
+        Activation::Identity => {}
+        Activation::Tanh => g.iter_mut().zip(kept).for_each(|(g, y)| *g *= 1.0 - y * y),
+        Activation::Relu => g.iter_mut().zip(kept).for_each(|(g, y)| *g = if *y > 0.0 { *g } else { 0.0 }),
+        Activation::Silu => g.iter_mut().zip(kept).for_each(|(g, z)| *g *= silu_derivative::<FMA>(*z)),
+    }
+}
+
+#[inline(always)]
+fn silu_derivative<const FMA: bool>(z: f32) -> f32 {
+    let s = sigmoid::<FMA>(z);
+    s * (1.0 + z * (1.0 - s))
+}
+
+/// The activation's derivative from its input.
+#[inline(always)]
+pub(crate) fn activation_derivative<const FMA: bool>(z: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::Identity => 1.0,
+        Activation::Tanh => {
+            let y = tanh::<FMA>(z);
+            1.0 - y * y
+        }
+        Activation::Relu => f32::from(u8::from(z > 0.0)),
+        Activation::Silu => silu_derivative::<FMA>(z),
+    }
+}
+
+/// The sum in a fixed order of 16 lanes.
+#[inline(always)]
+pub(crate) fn sum(x: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let mut chunks = x.chunks_exact(16);
+    for chunk in &mut chunks {
+        for l in 0..16 {
+            lanes[l] += chunk[l];
+        }
+    }
+    lanes.iter().sum::<f32>() + chunks.remainder().iter().sum::<f32>()
 }
 
 /// One dense layer on slices: `weight: [k, n]`, `bias: [n]`.

@@ -39,7 +39,11 @@ pub fn mlp(x: Tensor<2>, mut layers: Vec<Layer>) -> Tensor<2> {
 
 /// One layer of stock Burn ops.
 fn stock_layer(x: Tensor<2>, (weight, bias, activation): Layer) -> Tensor<2> {
-    let z = x.matmul(weight) + bias.unsqueeze();
+    stock_activation(x.matmul(weight) + bias.unsqueeze(), activation)
+}
+
+/// The activation as stock Burn ops.
+pub(crate) fn stock_activation<const D: usize>(z: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
         Activation::Identity => z,
         Activation::Tanh => z.tanh(),

@@ -4,10 +4,22 @@
 //! node; one op over a whole network with vectorised activations takes a fraction of the time. Both paths compute the
 //! same function; the tests compare values and gradients.
 
+#[cfg(test)]
+mod check;
+mod conv2d;
+mod conv_transpose2d;
+mod group_norm;
 mod host_op;
 pub(crate) mod kernel;
 mod mlp;
+mod spatial_attention;
+mod window;
 
+pub use conv_transpose2d::conv_transpose2d;
+pub use conv2d::conv2d;
+pub use group_norm::group_norm;
 pub(crate) use host_op::host;
 pub use kernel::Activation;
 pub use mlp::{Layer, linear_act, mlp};
+pub use mlp::{linear_act, mlp};
+pub use spatial_attention::spatial_attention;
