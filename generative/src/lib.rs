@@ -1,7 +1,10 @@
 //! Generative and sequence models. [`MODELS`] lists them; a new one is a file with a `SPEC` and one line in the list.
 
+pub mod data;
+mod error;
 mod model;
 mod registry;
 
+pub use error::GenerativeError;
 pub use model::{Model, ModelSetting, ModelTask, SampleReport, SampleRequest};
 pub use registry::{MODELS, MakeModel, ModelSpec, model};
