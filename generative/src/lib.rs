@@ -1,6 +1,7 @@
 //! Generative and sequence models. [`MODELS`] lists them; a new one is a file with a `SPEC` and one line in the list.
 
 pub mod data;
+pub mod diffusion;
 mod error;
 mod model;
 mod registry;

@@ -7,6 +7,7 @@ use crate::model::{Model, ModelSetting};
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
+    crate::diffusion::SPEC,
 ];
 
 /// What is registered of a model.

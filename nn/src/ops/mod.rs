@@ -13,6 +13,7 @@ mod host_op;
 pub(crate) mod kernel;
 mod mlp;
 mod spatial_attention;
+mod upsample;
 mod window;
 
 pub use conv_transpose2d::conv_transpose2d;
@@ -23,3 +24,4 @@ pub use kernel::Activation;
 pub use mlp::{Layer, linear_act, mlp};
 pub use mlp::{linear_act, mlp};
 pub use spatial_attention::spatial_attention;
+pub use upsample::upsample_nearest;
