@@ -10,10 +10,10 @@ mod noisy;
 pub mod ops;
 mod optim;
 
-pub use init::{orthogonal, uniform};
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
 pub use init::orthogonal;
+pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};
 pub use ops::Activation;
