@@ -14,6 +14,7 @@
 //! ```
 
 mod batch;
+mod box2d;
 mod check;
 mod classic;
 mod env;
@@ -30,6 +31,8 @@ mod vec_env;
 mod wrappers;
 
 pub use batch::{BatchEnv, Column, Simd};
+pub use batch::{BatchEnv, Simd};
+pub use box2d::lunar_lander;
 pub use check::check_env;
 pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};

@@ -1,0 +1,14 @@
+//! Gymnasium's Box2D family: rigid bodies on fixed ground.
+
+pub mod lunar_lander;
+mod physics;
+
+use crate::ObsMut;
+
+/// Writes an observation of numbers in double precision, rounded to single precision.
+fn write(values: &[f64], obs: ObsMut<'_>) {
+    let ObsMut::F32(row) = obs else { unreachable!("the observation space is a box of real numbers") };
+    for (to, from) in row.iter_mut().zip(values) {
+        *to = *from as f32;
+    }
+}
