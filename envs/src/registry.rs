@@ -1,6 +1,6 @@
 //! The list of environments. A new one is a file with a `SPEC` and one line in [`ENVS`].
 
-use crate::box2d::lunar_lander;
+use crate::box2d::{bipedal_walker, lunar_lander};
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
@@ -28,6 +28,8 @@ pub const ENVS: &[EnvSpec] = &[
     blackjack::SPEC,
     lunar_lander::SPEC,
     lunar_lander::CONTINUOUS_SPEC,
+    bipedal_walker::SPEC,
+    bipedal_walker::HARDCORE_SPEC,
 ];
 
 /// What is registered of an environment.

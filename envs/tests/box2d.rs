@@ -78,6 +78,14 @@ fn lunar_lander_replays_gymnasium() {
 }
 
 #[test]
+fn bipedal_walker_replays_gymnasium() {
+    assert_replays("BipedalWalker-v3.jsonl", "BipedalWalker-v3", &[], 675);
+    assert_replays("BipedalWalker-v3_limit100.jsonl", "BipedalWalker-v3", &[], 100);
+    assert_replays("BipedalWalkerHardcore-v3.jsonl", "BipedalWalkerHardcore-v3", &[], 61);
+    assert_replays("BipedalWalkerHardcore-v3.jsonl", "BipedalWalker-v3", &[("hardcore", true)], 61);
+}
+
+#[test]
 fn lunar_lander_options() {
     let make = |name: &str, value| make("LunarLander-v3", &[(name.to_owned(), value)]);
     for gravity in [0.0, -12.0, 3.0] {

@@ -1,5 +1,6 @@
 //! Gymnasium's Box2D family: rigid bodies on fixed ground.
 
+pub mod bipedal_walker;
 pub mod lunar_lander;
 mod physics;
 
