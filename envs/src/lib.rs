@@ -24,6 +24,7 @@ mod options;
 mod registry;
 mod render;
 mod rng;
+pub mod rocket;
 mod space;
 mod state;
 mod toy_text;

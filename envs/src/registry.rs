@@ -4,6 +4,7 @@ use crate::box2d::{bipedal_walker, lunar_lander};
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
+use crate::rocket;
 use crate::toy_text::{blackjack, cliff_walking, frozen_lake, taxi};
 use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
@@ -30,6 +31,7 @@ pub const ENVS: &[EnvSpec] = &[
     lunar_lander::CONTINUOUS_SPEC,
     bipedal_walker::SPEC,
     bipedal_walker::HARDCORE_SPEC,
+    rocket::SPEC,
 ];
 
 /// What is registered of an environment.

@@ -257,10 +257,20 @@ impl Canvas {
 
     /// A soft elliptic shadow around `center` that fades to nothing at its edge.
     pub(crate) fn shadow(&mut self, center: (f32, f32), radius_x: f32, radius_y: f32) {
+        self.fade(center, radius_x, radius_y, SHADOW);
+    }
+
+    /// A round light around `center` that fades to nothing at its edge.
+    pub(crate) fn glow(&mut self, center: (f32, f32), radius: f32, color: Color) {
+        self.fade(center, radius, radius, color);
+    }
+
+    /// An ellipse around `center` that fades to nothing at its edge.
+    pub(crate) fn fade(&mut self, center: (f32, f32), radius_x: f32, radius_y: f32, color: Color) {
         let outer = self.to_pixels;
         self.to_pixels = outer.pre_concat(Transform::from_row(radius_x, 0.0, 0.0, radius_y, center.0, center.1));
         let origin = Point::from_xy(0.0, 0.0);
-        let stops = vec![GradientStop::new(0.0, SHADOW.skia()), GradientStop::new(1.0, SHADOW.alpha(0).skia())];
+        let stops = vec![GradientStop::new(0.0, color.skia()), GradientStop::new(1.0, color.alpha(0).skia())];
         let shader = RadialGradient::new(origin, 0.0, origin, 1.0, stops, SpreadMode::Pad, Transform::identity());
         if let (Some(path), Some(shader)) = (PathBuilder::from_circle(0.0, 0.0, 1.0), shader) {
             let paint = Paint { shader, anti_alias: true, ..Paint::default() };
