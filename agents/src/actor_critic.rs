@@ -5,10 +5,11 @@ use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 use hotfire_envs::{Buffer, Space};
 use hotfire_nn::distributions::{categorical, gaussian};
-use hotfire_nn::{Activation, CompiledMlp, Mlp};
+use hotfire_nn::{Activation, CompiledMlp, CompiledTorso, Mlp, Torso};
 
 use crate::Policy;
 use crate::normalize::ObservationNormalizer;
+use crate::observation::{EnvView, ObservationEncoder};
 
 /// How an action is drawn from the actor's output.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,12 +51,14 @@ impl Head {
     }
 }
 
-/// Separate networks for policy and value.
+/// Dense networks for policy and value, behind a torso that both share where there is one.
 #[derive(Module, Debug)]
 pub struct ActorCritic {
-    /// `[N, D]` to logits or means `[N, A]`.
+    /// Encoded observations `[N, D]` to features `[N, F]`.
+    pub torso: Torso,
+    /// Features to logits or means `[N, A]`.
     pub actor: Mlp,
-    /// `[N, D]` to values `[N, 1]`.
+    /// Features to values `[N, 1]`.
     pub critic: Mlp,
     /// Logarithm of the standard deviation `[A]` of a Gaussian policy.
     pub log_std: Option<Param<Tensor<1>>>,
@@ -63,8 +66,10 @@ pub struct ActorCritic {
 
 impl ActorCritic {
     /// Orthogonal networks with `hidden` layers; the policy starts near uniform (output gain 0.01).
+    ///
+    /// A convolutional torso has a dense layer of its own: the heads behind it are linear.
     pub fn new(
-        observation_len: usize,
+        torso: Torso,
         head: &Head,
         hidden: &[usize],
         activation: Activation,
@@ -72,19 +77,22 @@ impl ActorCritic {
         rng: &mut StreamRng,
         device: &Device,
     ) -> Self {
-        let sizes = |outputs| [&[observation_len], hidden, &[outputs]].concat();
+        let hidden = if torso.is_identity() { hidden } else { &[] };
+        let sizes = |outputs| [&[torso.features()], hidden, &[outputs]].concat();
         let outputs = head.outputs();
         Self {
             actor: Mlp::orthogonal(&sizes(outputs), activation, 0.01, rng, device),
             critic: Mlp::orthogonal(&sizes(1), activation, 1.0, rng, device),
             log_std: matches!(head, Head::Gaussian { .. })
                 .then(|| Param::from_tensor(Tensor::full([outputs], initial_log_std, device))),
+            torso,
         }
     }
 
     /// A snapshot for acting.
     pub fn compile(&self, head: &Head) -> CompiledActorCritic {
         CompiledActorCritic {
+            torso: self.torso.compile(),
             actor: self.actor.compile(),
             critic: self.critic.compile(),
             log_std: self.log_std.as_ref().map_or_else(Vec::new, |log_std| {
@@ -98,6 +106,7 @@ impl ActorCritic {
 /// An [`ActorCritic`] as plain matrices.
 #[derive(Clone, Debug)]
 pub struct CompiledActorCritic {
+    torso: CompiledTorso,
     actor: CompiledMlp,
     critic: CompiledMlp,
     log_std: Vec<f32>,
@@ -107,7 +116,7 @@ pub struct CompiledActorCritic {
 impl CompiledActorCritic {
     /// Draws actions `[N, A]` for observations `[N, D]` and writes their log-probabilities `[N]`.
     pub fn sample(&mut self, observations: &[f32], rng: &mut StreamRng, actions: &mut Buffer, log_probs: &mut [f32]) {
-        let output = self.actor.forward(observations);
+        let output = self.actor.forward(self.torso.forward(observations));
         let rows = output.chunks_exact(self.head.outputs()).zip(log_probs).enumerate();
         match (&self.head, actions) {
             (Head::Categorical { start, .. }, Buffer::I32(actions)) => {
@@ -128,12 +137,12 @@ impl CompiledActorCritic {
 
     /// Values `[N]` of observations `[N, D]`.
     pub fn values(&mut self, observations: &[f32]) -> &[f32] {
-        self.critic.forward(observations)
+        self.critic.forward(self.torso.forward(observations))
     }
 
     /// Most probable actions `[N, A]` for observations `[N, D]`.
     pub fn mode(&mut self, observations: &[f32], actions: &mut Buffer) {
-        let output = self.actor.forward(observations);
+        let output = self.actor.forward(self.torso.forward(observations));
         match (&self.head, actions) {
             (Head::Categorical { n, start }, Buffer::I32(actions)) => {
                 for (logits, action) in output.chunks_exact(*n).zip(actions) {
@@ -164,18 +173,17 @@ pub(crate) fn clip_actions(actions: &[f32], low: &[f32], high: &[f32], out: &mut
 #[derive(Clone, Debug)]
 pub(crate) struct GreedyActorCritic {
     pub net: CompiledActorCritic,
+    pub encoder: ObservationEncoder,
     pub normalizer: Option<ObservationNormalizer>,
 }
 
 impl Policy for GreedyActorCritic {
-    fn act(&mut self, observations: &[f32], actions: &mut Buffer) {
-        match &self.normalizer {
-            Some(normalizer) => {
-                let mut rows = vec![0.0; observations.len()];
-                normalizer.normalize(observations, &mut rows);
-                self.net.mode(&rows, actions);
-            }
-            None => self.net.mode(observations, actions),
+    fn act(&mut self, view: EnvView<'_>, actions: &mut Buffer) {
+        let mut rows = vec![0.0; view.terminated.len() * self.encoder.outputs()];
+        match (&self.normalizer, view.observations) {
+            (Some(normalizer), Buffer::F32(observations)) => normalizer.normalize(observations, &mut rows),
+            (_, observations) => self.encoder.encode(observations, &mut rows),
         }
+        self.net.mode(&rows, actions);
     }
 }

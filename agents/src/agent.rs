@@ -5,6 +5,8 @@ use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::metrics::Metrics;
 use hotfire_envs::{ActionRef, Actions, Buffer, EnvError};
 
+use crate::observation::EnvView;
+
 /// A learner: collects experience and improves its policy.
 pub trait Agent: Send {
     /// Environment steps taken so far.
@@ -40,8 +42,8 @@ pub trait Agent: Send {
 
 /// A mapping from observations to actions.
 pub trait Policy: Send {
-    /// Writes the actions for the observations `[N, D]` into `actions: [N, A]`.
-    fn act(&mut self, observations: &[f32], actions: &mut Buffer);
+    /// Writes the actions for what is seen of `N` environments into `actions: [N, A]`.
+    fn act(&mut self, view: EnvView<'_>, actions: &mut Buffer);
 }
 
 /// The buffer as the actions of a batch.

@@ -5,6 +5,7 @@ use hotfire_core::seed::stream;
 use hotfire_envs::{Buffer, Frame, VecEnv};
 
 use crate::agent::{as_actions, env_failed};
+use crate::observation::EnvView;
 use crate::{EnvConfig, Policy};
 
 /// Environments that an evaluation steps side by side.
@@ -31,7 +32,7 @@ pub fn evaluate(
     let mut actions = Buffer::new(envs.action_space(), width);
     let mut left = episodes;
     while left > 0 {
-        policy.act(envs.observations_f32(), &mut actions);
+        policy.act(EnvView::of(&envs), &mut actions);
         envs.step(as_actions(&actions)).map_err(env_failed)?;
         for episode in envs.ended_episodes() {
             if results[episode.env].len() < quota(episode.env) {
@@ -61,7 +62,7 @@ pub fn record_episode(
     for _ in 0..limit {
         let Some(frame) = envs.env(0).render() else { return Ok(None) };
         film(frame)?;
-        policy.act(envs.observations_f32(), &mut actions);
+        policy.act(EnvView::of(&envs), &mut actions);
         envs.step(as_actions(&actions)).map_err(env_failed)?;
         total += f64::from(envs.rewards()[0]);
         if envs.terminated()[0] || envs.truncated()[0] {

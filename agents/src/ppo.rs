@@ -13,14 +13,15 @@ use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
-use hotfire_envs::{Buffer, Dtype, Space, StateReader, StateWriter, VecEnv};
+use hotfire_envs::{Buffer, StateReader, StateWriter, VecEnv};
 use hotfire_nn::distributions::{categorical, gaussian};
-use hotfire_nn::{Activation, Adam, AdamConfig, AdamRecord};
+use hotfire_nn::{Activation, Adam, AdamConfig, AdamRecord, Network, Torso};
 use serde::{Deserialize, Serialize};
 
 use crate::actor_critic::{ActorCritic, GreedyActorCritic, Head};
 use crate::gae::{Trajectory, gae};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
+use crate::observation::ObservationEncoder;
 use crate::registry::{AlgorithmSpec, Setting};
 use crate::rollout::Rollout;
 use crate::{Agent, Policy};
@@ -65,7 +66,9 @@ pub struct PpoConfig {
     pub target_kl: Option<f64>,
     /// Adam's epsilon.
     pub adam_epsilon: f64,
-    /// Widths of the hidden layers, of the policy and the value network alike.
+    /// What looks at the observations: `mlp`, `nature_cnn`, `minatar_cnn`, or `auto` by their shape.
+    pub network: Network,
+    /// Widths of the hidden layers of an `mlp`, of the policy and the value network alike.
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers: `tanh`, `relu` or `silu`.
     pub activation: Activation,
@@ -94,6 +97,7 @@ impl Default for PpoConfig {
             normalize_advantage: true,
             target_kl: None,
             adam_epsilon: 1e-5,
+            network: Network::Auto,
             hidden: vec![64, 64],
             activation: Activation::Tanh,
             initial_log_std: 0.0,
@@ -163,6 +167,7 @@ pub struct Ppo {
     step: u64,
     device: Device,
     envs: VecEnv,
+    encoder: ObservationEncoder,
     head: Head,
     net: ActorCritic,
     optimizer: Adam,
@@ -194,23 +199,26 @@ impl Ppo {
         let config: PpoConfig = document.section("agent")?;
         config.check(document, setting.env.num_envs)?;
         let mut envs = setting.env.make(setting.env.num_envs).map_err(|error| document.invalid("env", error))?;
-        if envs.observation_space().dtype() != Dtype::F32 || !matches!(envs.observation_space(), Space::Box { .. }) {
-            let problem = format!("ppo needs Box observations of floats, found {}", envs.observation_space());
-            return Err(document.invalid("env.id", problem));
+        let encoder = ObservationEncoder::new(envs.observation_space());
+        if config.normalize_observations && !encoder.is_identity() {
+            let problem = format!("only vectors of floats can be normalised, found {}", envs.observation_space());
+            return Err(document.invalid("agent.normalize_observations", problem));
         }
         let Some(head) = Head::of(envs.action_space()) else {
             let problem = format!("ppo needs Discrete or Box actions, found {}", envs.action_space());
             return Err(document.invalid("env.id", problem));
         };
-        let observation_len = envs.observation_space().len();
         let device = setting.device.clone().autodiff();
+        let mut rng = stream(setting.seed, "network", 0);
+        let torso = Torso::new(config.network, encoder.shape(), &mut rng, &device)
+            .map_err(|problem| document.invalid("agent.network", problem))?;
         let net = ActorCritic::new(
-            observation_len,
+            torso,
             &head,
             &config.hidden,
             config.activation,
             config.initial_log_std,
-            &mut stream(setting.seed, "network", 0),
+            &mut rng,
             &device,
         );
         envs.reset(stream(setting.seed, "environments", 0).next_u64() >> 1);
@@ -227,7 +235,7 @@ impl Ppo {
             }),
             observation_normalizer: config
                 .normalize_observations
-                .then(|| ObservationNormalizer::new(observation_len, 10.0)),
+                .then(|| ObservationNormalizer::new(encoder.row_len(), 10.0)),
             reward_normalizer: config
                 .normalize_rewards
                 .then(|| RewardNormalizer::new(envs.num_envs(), config.gamma, 10.0)),
@@ -238,6 +246,7 @@ impl Ppo {
             rollout,
             device,
             envs,
+            encoder,
             head,
             net,
             config,
@@ -272,7 +281,10 @@ impl Ppo {
             values
         };
         let column = |source: &[f32]| Tensor::from_data(TensorData::new(upload(source, 1), [m]), &self.device);
-        let d = self.rollout.observations.len() / self.rollout.len();
+        let d = self.encoder.outputs();
+        let mut observations = vec![0.0; m * d];
+        let chosen = rows.iter().map(|row| *row as usize);
+        self.encoder.encode_rows(&self.rollout.observations, chosen, &mut observations);
         let matrix = |source: &[f32], width: usize| {
             Tensor::from_data(TensorData::new(upload(source, width), [m, width]), &self.device)
         };
@@ -281,7 +293,7 @@ impl Ppo {
             normalize(&mut advantages);
         }
         Minibatch {
-            observations: matrix(&self.rollout.observations, d),
+            observations: Tensor::from_data(TensorData::new(observations, [m, d]), &self.device),
             actions: match &self.rollout.actions {
                 Buffer::F32(actions) => ActionTensor::Continuous(matrix(actions, self.head.outputs())),
                 Buffer::I32(actions) => {
@@ -301,7 +313,8 @@ impl Ppo {
     /// Equation 9 of the paper, to be minimised.
     fn loss(&self, batch: Minibatch, progress: f64) -> Loss {
         let clip = self.config.clip.value(progress);
-        let output = self.net.actor.forward(batch.observations.clone());
+        let features = self.net.torso.forward(batch.observations);
+        let output = self.net.actor.forward(features.clone());
         let (log_prob, entropy) = match (batch.actions, &self.net.log_std) {
             (ActionTensor::Discrete(actions), _) => categorical::log_prob_and_entropy(output, actions),
             (ActionTensor::Continuous(actions), Some(log_std)) => {
@@ -315,7 +328,7 @@ impl Ppo {
         let clipped = batch.advantages * ratio.clone().clamp(1.0 - clip, 1.0 + clip);
         let policy = unclipped.min_pair(clipped).mean().neg();
 
-        let value: Tensor<1> = self.net.critic.forward(batch.observations).squeeze_dim(1);
+        let value: Tensor<1> = self.net.critic.forward(features).squeeze_dim(1);
         let error = (value.clone() - batch.returns.clone()).square();
         let error = if self.config.clip_value {
             let near = batch.values.clone() + (value - batch.values).clamp(-clip, clip);
@@ -456,6 +469,7 @@ impl Agent for Ppo {
     fn policy(&self) -> Box<dyn Policy> {
         Box::new(GreedyActorCritic {
             net: self.net.compile(&self.head),
+            encoder: self.encoder.clone(),
             normalizer: self.observation_normalizer.clone(),
         })
     }

@@ -8,6 +8,7 @@
 //! A step runs on the calling thread. It is split over rayon's pool only while a whole batch costs more than
 //! [`SPLIT_ABOVE_NS`], which is measured as it goes: environments share nothing, so results never depend on it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -492,6 +493,38 @@ impl Buffer {
             Self::F32(x) => ObsMut::F32(x),
             Self::U8(x) => ObsMut::U8(x),
             Self::I32(x) => ObsMut::I32(x),
+        }
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.as_row().len()
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cuts the buffer to `len` elements, or fills it up with zeros.
+    pub fn resize(&mut self, len: usize) {
+        match self {
+            Self::F32(x) => x.resize(len, 0.0),
+            Self::U8(x) => x.resize(len, 0),
+            Self::I32(x) => x.resize(len, 0),
+        }
+    }
+
+    /// Copies the elements `from[range]` to the elements from `at` on.
+    ///
+    /// # Panics
+    /// If the buffers hold different types, or elements outside them are asked for.
+    pub fn copy_from(&mut self, at: usize, from: &Self, range: Range<usize>) {
+        match (self, from) {
+            (Self::F32(to), Self::F32(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
+            (Self::U8(to), Self::U8(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
+            (Self::I32(to), Self::I32(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
+            (to, from) => panic!("copying {} to {}", from.as_row().dtype(), to.as_row().dtype()),
         }
     }
 

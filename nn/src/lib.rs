@@ -9,6 +9,7 @@ mod mlp;
 mod noisy;
 pub mod ops;
 mod optim;
+mod torso;
 
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
@@ -18,3 +19,4 @@ pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};
 pub use ops::Activation;
 pub use optim::{Adam, AdamConfig, AdamRecord};
+pub use torso::{CompiledTorso, InputShape, Network, Torso};
