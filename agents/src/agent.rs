@@ -23,7 +23,7 @@ pub trait Agent: Send {
 
     /// The learner's estimates of the values of states, from observations `[N, D]` as the environments give them;
     /// `None` if it has none.
-    fn state_values(&self, _observations: &[f32]) -> Option<Vec<f32>> {
+    fn state_values(&self, _observations: &Buffer) -> Option<Vec<f32>> {
         None
     }
 

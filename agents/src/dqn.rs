@@ -579,7 +579,8 @@ impl Agent for Dqn {
         Box::new(GreedyQ { net: self.net.compile(&self.head, None), start: self.start, chosen: Vec::new() })
     }
 
-    fn state_values(&self, observations: &[f32]) -> Option<Vec<f32>> {
+    fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
+        let Buffer::F32(observations) = observations else { unreachable!("the network is made for floats") };
         let mut net = self.net.compile(&self.head, None);
         let q = net.q_values(observations).chunks_exact(self.num_actions);
         Some(q.map(|q| q.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect())

@@ -3,26 +3,32 @@
 //! An algorithm implements [`Agent`]; [`AgentTask`] makes it a task of the run shell, with evaluation and pictures.
 //! [`ALGORITHMS`] lists the algorithms.
 
+pub mod a2c;
 mod actor_critic;
 mod agent;
+mod checkpoint;
 pub mod dqn;
 mod env_config;
 mod evaluate;
 pub mod gae;
 pub mod normalize;
 mod observation;
+mod on_policy;
 pub mod ppo;
 pub mod q_head;
 pub mod q_network;
 mod registry;
+pub mod reinforce;
 pub mod replay;
+pub mod rnd;
 pub mod rollout;
 mod task;
 
-pub use actor_critic::{ActorCritic, CompiledActorCritic, Head};
+pub use actor_critic::{ActorCritic, ActorCriticShape, CompiledActorCritic, Head};
 pub use agent::{Agent, Policy};
 pub use env_config::EnvConfig;
 pub use evaluate::{evaluate, record_episode};
 pub use observation::{EnvView, ObservationEncoder};
+pub use on_policy::Recurrent;
 pub use registry::{ALGORITHMS, AlgorithmSpec, MakeAgent, Setting, algorithm};
 pub use task::AgentTask;

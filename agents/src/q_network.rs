@@ -6,8 +6,8 @@ use hotfire_envs::Buffer;
 use hotfire_nn::ops::mlp;
 use hotfire_nn::{Activation, CompiledMlp, Mlp, Noise, NoisyMlp};
 
-use crate::Policy;
 use crate::q_head::{QHead, greedy};
+use crate::{EnvView, Policy};
 
 /// Shape of a [`QNetwork`].
 #[derive(Clone, Debug)]
@@ -182,8 +182,9 @@ pub(crate) struct GreedyQ {
 }
 
 impl Policy for GreedyQ {
-    fn act(&mut self, observations: &[f32], actions: &mut Buffer) {
+    fn act(&mut self, view: EnvView<'_>, actions: &mut Buffer) {
         let Buffer::I32(actions) = actions else { unreachable!("the buffer is made for a Discrete space") };
+        let Buffer::F32(observations) = view.observations else { unreachable!("the network is made for floats") };
         self.chosen.resize(actions.len(), 0);
         let num_actions = self.net.num_actions;
         greedy(self.net.q_values(observations), num_actions, &mut self.chosen);

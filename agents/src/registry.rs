@@ -3,11 +3,14 @@
 use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
+use crate::{Agent, EnvConfig, a2c, ppo, reinforce};
 use crate::{Agent, EnvConfig, dqn, ppo};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]
 pub const ALGORITHMS: &[AlgorithmSpec] = &[
+    reinforce::SPEC,
+    a2c::SPEC,
     ppo::SPEC,
     dqn::DQN,
     dqn::DDQN,

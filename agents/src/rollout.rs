@@ -1,4 +1,4 @@
-//! A rollout of fixed length from parallel environments, `[T, N, ...]` in host memory, allocated once.
+//! A rollout from parallel environments, `[T, N, ...]` in host memory, allocated once.
 
 use std::ops::Range;
 
@@ -6,10 +6,22 @@ use hotfire_core::CoreError;
 use hotfire_core::seed::StreamRng;
 use hotfire_envs::{Buffer, VecEnv};
 
-use crate::actor_critic::{CompiledActorCritic, Head, clip_actions};
+use crate::actor_critic::{CompiledActorCritic, Head, clip_actions, forget_ended};
 use crate::agent::{as_actions, env_failed};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 use crate::observation::ObservationEncoder;
+
+/// Longest episode that [`Until::EpisodesEnd`] waits for.
+const LONGEST_EPISODE: usize = 100_000;
+
+/// How long a rollout goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// For so many steps of every environment; episodes go on in the next rollout.
+    Steps(usize),
+    /// All environments start anew, and go on until each has ended an episode.
+    EpisodesEnd,
+}
 
 /// `T` steps of `N` environments.
 #[derive(Clone, Debug)]
@@ -18,7 +30,9 @@ pub struct Rollout {
     pub num_envs: usize,
     /// Observations that the actions were chosen from, normalised but not encoded: `[T, N, D]`.
     pub observations: Buffer,
-    /// Actions as they were drawn, before clipping: `[T, N, A]`.
+    /// Which actions there were, where the environments say so: `[T, N, A]`.
+    pub action_masks: Option<Vec<bool>>,
+    /// Actions as they were drawn, before clipping: `[T, N, K]`.
     pub actions: Buffer,
     /// Log-probabilities of the actions: `[T, N]`.
     pub log_probs: Vec<f32>,
@@ -34,6 +48,10 @@ pub struct Rollout {
     pub truncated_at: Vec<usize>,
     /// The final observations of those entries, before the reset: `[truncated_at.len(), D]`.
     pub final_observations: Buffer,
+    /// What a recurrent policy remembered before the first step, `[N, H]`.
+    pub initial_states: Vec<f32>,
+    /// What it remembers after the last step, `[N, H]`: where the next rollout starts from.
+    pub states: Vec<f32>,
     /// Returns of the episodes that ended, undiscounted and not normalised.
     pub episode_returns: Vec<f64>,
     /// Lengths of those episodes.
@@ -46,21 +64,24 @@ pub struct Rollout {
 }
 
 impl Rollout {
-    /// An empty rollout of `steps` steps of the environments.
-    pub fn new(envs: &VecEnv, steps: usize) -> Self {
+    /// An empty rollout of the environments, whose policy has a memory of `units` units (0 without one).
+    pub fn new(envs: &VecEnv, units: usize) -> Self {
         let n = envs.num_envs();
         let observations = |rows| Buffer::new(envs.observation_space(), rows);
         Self {
             num_envs: n,
-            observations: observations(steps * n),
-            actions: Buffer::new(envs.action_space(), steps * n),
-            log_probs: vec![0.0; steps * n],
-            rewards: vec![0.0; steps * n],
-            terminated: vec![false; steps * n],
-            truncated: vec![false; steps * n],
+            observations: observations(0),
+            action_masks: envs.action_masks().map(|_| Vec::new()),
+            actions: Buffer::new(envs.action_space(), 0),
+            log_probs: Vec::new(),
+            rewards: Vec::new(),
+            terminated: Vec::new(),
+            truncated: Vec::new(),
             next_observations: observations(n),
             truncated_at: Vec::new(),
             final_observations: observations(0),
+            initial_states: vec![0.0; n * units],
+            states: vec![0.0; n * units],
             episode_returns: Vec::new(),
             episode_lengths: Vec::new(),
             encoder: ObservationEncoder::new(envs.observation_space()),
@@ -80,12 +101,25 @@ impl Rollout {
         self.rewards.is_empty()
     }
 
+    /// Makes room for `steps` steps, or cuts to as many.
+    fn resize(&mut self, steps: usize) {
+        let rows = steps * self.num_envs;
+        self.observations.resize(rows * self.encoder.row_len());
+        self.actions.resize(steps * self.step_actions.len());
+        self.log_probs.resize(rows, 0.0);
+        self.rewards.resize(rows, 0.0);
+        self.terminated.resize(rows, false);
+        self.truncated.resize(rows, false);
+    }
+
     /// Fills the rollout with the policy's own steps. The normalisers' statistics take in the rollout at its end.
     ///
     /// # Errors
-    /// If the environments refuse an action, as they do one that is not finite.
+    /// If the environments refuse an action, as they do one that is not finite, or an episode that is waited for does
+    /// not end.
     pub fn collect(
         &mut self,
+        until: Until,
         envs: &mut VecEnv,
         policy: &mut CompiledActorCritic,
         rng: &mut StreamRng,
@@ -98,14 +132,38 @@ impl Rollout {
         self.final_observations.resize(0);
         self.episode_returns.clear();
         self.episode_lengths.clear();
-        for t in 0..self.len() / n {
+        if let Some(masks) = &mut self.action_masks {
+            masks.clear();
+        }
+        match until {
+            Until::Steps(steps) => self.resize(steps),
+            Until::EpisodesEnd => {
+                envs.reset_masked(&vec![true; n]).map_err(env_failed)?;
+                self.states.fill(0.0);
+            }
+        }
+        self.initial_states.copy_from_slice(&self.states);
+        let mut playing = vec![true; n];
+        let mut t = 0;
+        while match until {
+            Until::Steps(steps) => t < steps,
+            Until::EpisodesEnd => playing.contains(&true),
+        } {
+            if (t + 1) * n > self.len() {
+                self.resize((2 * t).max(64));
+            }
             let row = t * n..(t + 1) * n;
             see(envs.observations(), 0..width, observations.as_deref(), &mut self.observations, t * width);
             if let (Some(normalizer), Buffer::F32(rows)) = (observations.as_deref_mut(), envs.observations()) {
                 normalizer.observe(rows);
             }
+            let masks = envs.action_masks();
+            if let (Some(kept), Some(masks)) = (&mut self.action_masks, masks) {
+                kept.extend_from_slice(masks);
+            }
             let input = self.encoder.input(&self.observations, row.clone(), &mut self.scratch);
-            policy.sample(input, rng, &mut self.step_actions, &mut self.log_probs[row.clone()]);
+            let log_probs = &mut self.log_probs[row.clone()];
+            policy.sample(input, &mut self.states, masks, rng, &mut self.step_actions, log_probs);
             let actions = self.step_actions.len();
             self.actions.copy_from(t * actions, &self.step_actions, 0..actions);
             let actions = match (policy.head(), &self.step_actions, &mut self.clipped_actions) {
@@ -132,10 +190,20 @@ impl Rollout {
                 }
             }
             for episode in envs.ended_episodes() {
-                self.episode_returns.push(episode.episode_return);
-                self.episode_lengths.push(episode.length);
+                if playing[episode.env] || until != Until::EpisodesEnd {
+                    self.episode_returns.push(episode.episode_return);
+                    self.episode_lengths.push(episode.length);
+                }
+                playing[episode.env] = false;
+            }
+            forget_ended(&mut self.states, envs.terminated(), envs.truncated());
+            t += 1;
+            if until == Until::EpisodesEnd && t == LONGEST_EPISODE {
+                let problem = format!("an episode goes on after {t} steps; limit it by env.options.max_episode_steps");
+                return Err(CoreError::Failed(problem));
             }
         }
+        self.resize(t);
         see(envs.observations(), 0..width, observations.as_deref(), &mut self.next_observations, 0);
         if let Some(normalizer) = observations {
             normalizer.update();
@@ -146,26 +214,80 @@ impl Rollout {
         Ok(())
     }
 
-    /// Writes the value estimates of the states before and after each step, both `[T, N]`; see
+    /// Writes the value estimates of the states before and after each step, both `[V, T, N]`; see
     /// [`crate::gae::Trajectory`].
     pub fn estimate_values(&mut self, critic: &mut CompiledActorCritic, values: &mut [f32], next_values: &mut [f32]) {
-        let n = self.num_envs;
-        // Encoded pixels take a multiple of the memory: a time step at once.
-        let part = if self.encoder.is_identity() { self.len() } else { n };
-        for start in (0..self.len()).step_by(part) {
+        let (n, len) = (self.num_envs, self.len());
+        let heads = critic.value_heads();
+        let put = |values: &mut [f32], at: usize, estimates: &[f32]| {
+            for (i, estimate) in estimates.iter().enumerate() {
+                values[i % heads * len + at + i / heads] = *estimate;
+            }
+        };
+        let mut states = self.initial_states.clone();
+        // A memory goes step by step, and encoded pixels take a multiple of the space.
+        let part = if self.encoder.is_identity() && states.is_empty() { len } else { n };
+        let mut finals = Vec::new();
+        for start in (0..len).step_by(part) {
             let rows = start..start + part;
             let input = self.encoder.input(&self.observations, rows.clone(), &mut self.scratch);
-            values[rows].copy_from_slice(critic.values(input));
+            put(values, start, critic.values(input, &mut states));
+            if states.is_empty() {
+                continue;
+            }
+            for (i, at) in self.truncated_at.iter().enumerate().filter(|(_, at)| rows.contains(at)) {
+                let units = states.len() / n;
+                let mut state = states[at % n * units..][..units].to_vec();
+                let input = self.encoder.input(&self.final_observations, i..i + 1, &mut self.scratch);
+                finals.extend_from_slice(critic.values(input, &mut state));
+            }
+            forget_ended(&mut states, &self.terminated[rows.clone()], &self.truncated[rows]);
         }
-        let stay = self.len() - n;
-        next_values[..stay].copy_from_slice(&values[n..]);
+        let stay = len - n;
+        for head in 0..heads {
+            next_values[head * len..][..stay].copy_from_slice(&values[head * len + n..][..stay]);
+        }
         let input = self.encoder.input(&self.next_observations, 0..n, &mut self.scratch);
-        next_values[stay..].copy_from_slice(critic.values(input));
-        if !self.truncated_at.is_empty() {
-            let rows = 0..self.truncated_at.len();
-            let last = critic.values(self.encoder.input(&self.final_observations, rows, &mut self.scratch));
-            self.truncated_at.iter().zip(last).for_each(|(at, value)| next_values[*at] = *value);
+        put(next_values, stay, critic.values(input, &mut states));
+        let rows = 0..self.truncated_at.len();
+        if states.is_empty() && !rows.is_empty() {
+            let input = self.encoder.input(&self.final_observations, rows, &mut self.scratch);
+            finals.extend_from_slice(critic.values(input, &mut []));
         }
+        for (estimates, at) in finals.chunks_exact(heads).zip(&self.truncated_at) {
+            put(next_values, *at, estimates);
+        }
+    }
+
+    /// Encoded observations that the steps led to, `[T, N, D]`: of the next episode where one ended.
+    pub fn next_inputs(&self) -> Vec<f32> {
+        let (n, d) = (self.num_envs, self.encoder.outputs());
+        let mut inputs = vec![0.0; self.len() * d];
+        let (stay, last) = inputs.split_at_mut((self.len() - n) * d);
+        self.encoder.encode_rows(&self.observations, n..self.len(), stay);
+        self.encoder.encode(&self.next_observations, last);
+        inputs
+    }
+
+    /// Where a step is the first of an episode as far as the rollout knows, so that nothing is remembered: `[T, N]`.
+    pub fn starts(&self) -> Vec<bool> {
+        let n = self.num_envs;
+        // An episode that starts with the rollout finds its state at zero already.
+        (0..self.len()).map(|i| i >= n && (self.terminated[i - n] || self.truncated[i - n])).collect()
+    }
+
+    /// The steps of the first episode of each environment, in order.
+    pub fn first_episodes(&self) -> Vec<u32> {
+        let mut playing = vec![true; self.num_envs];
+        let mut rows = Vec::with_capacity(self.len());
+        for i in 0..self.len() {
+            let env = i % self.num_envs;
+            if playing[env] {
+                rows.push(i as u32);
+            }
+            playing[env] &= !(self.terminated[i] || self.truncated[i]);
+        }
+        rows
     }
 }
 

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{GAMMA, PROBE_STEPS, PROBES, Probe, make_agent, probe_envs};
-use hotfire_agents::{ALGORITHMS, Agent};
+use hotfire_agents::{ALGORITHMS, Agent, EnvView};
 use hotfire_envs::Buffer;
 
 /// How far a value may be off.
@@ -33,14 +33,16 @@ fn every_algorithm_solves_every_probe() {
 
 fn solved(agent: &dyn Agent, probe: Probe, continuous: bool) -> Result<(), String> {
     for (observation, value) in probe.values() {
-        if let Some(found) = agent.state_values(&[*observation])
+        let seen = Buffer::F32(vec![*observation]);
+        if let Some(found) = agent.state_values(&seen)
             && (found[0] - value).abs() > TOLERANCE
         {
             return Err(format!("the value at {observation} is {}, not {value}", found[0]));
         }
         let Some(best) = probe.best_action(*observation) else { continue };
         let mut action = if continuous { Buffer::F32(vec![0.0]) } else { Buffer::I32(vec![0]) };
-        agent.policy().act(&[*observation], &mut action);
+        let view = EnvView { observations: &seen, action_masks: None, terminated: &[false], truncated: &[false] };
+        agent.policy().act(view, &mut action);
         let (found, want, slack) = match action {
             Buffer::F32(a) => (a[0], best - 0.5, 0.25),
             Buffer::I32(a) => (a[0] as f32, best, 0.0),

@@ -4,6 +4,7 @@
 mod conv;
 pub mod distributions;
 mod ema;
+mod gru;
 mod init;
 mod mlp;
 mod noisy;
@@ -14,6 +15,7 @@ mod torso;
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
 pub use init::orthogonal;
+pub use gru::{CompiledGru, Gru};
 pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};

@@ -181,6 +181,8 @@ pub fn envs(id: &str) -> EnvConfig {
 fn settings(algorithm: &str) -> &'static str {
     match algorithm {
         "ppo" => "learning_rate = 1e-2\nrollout_steps = 32\nhidden = [16]",
+        "a2c" => "learning_rate = 1e-2\nhidden = [16]",
+        "reinforce" => "learning_rate = 2e-2\nhidden = [16]",
         "dqn" | "ddqn" | "c51" | "qrdqn" | "rainbow" => {
             "learning_rate = 5e-3\nreplay_capacity = 2000\nlearning_starts = 64\ntrain_freq = 8\ngradient_steps = 4\n\
              batch_size = 32\ntarget_interval = 32\nexploration_fraction = 0.5\nhidden = [16, 16]\nv_min = -2.5\n\

@@ -12,20 +12,30 @@ pub fn log_prob_and_entropy(logits: Tensor<2>, actions: Tensor<1, Int>) -> (Tens
     (chosen, entropy)
 }
 
-/// Draws an action from one row of logits; returns it with its log-probability.
+/// Draws an action from one row of logits; returns it with its log-probability. A logit of minus infinity is never drawn.
 pub fn sample(logits: &[f32], rng: &mut StreamRng) -> (i32, f32) {
     let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f32 = logits.iter().map(|l| (l - highest).exp()).sum();
     let mut left = rng.uniform() * total;
-    let mut action = logits.len() - 1;
+    let mut action = 0;
     for (a, logit) in logits.iter().enumerate() {
-        left -= (logit - highest).exp();
-        if left < 0.0 {
+        let weight = (logit - highest).exp();
+        if weight > 0.0 {
             action = a;
-            break;
+            left -= weight;
+            if left < 0.0 {
+                break;
+            }
         }
     }
     (action as i32, logits[action] - highest - total.ln())
+}
+
+/// Writes the logits, minus infinity where the mask says that there is no such action.
+pub fn mask_logits(logits: &[f32], mask: &[bool], out: &mut [f32]) {
+    for ((out, logit), allowed) in out.iter_mut().zip(logits).zip(mask) {
+        *out = if *allowed { *logit } else { f32::NEG_INFINITY };
+    }
 }
 
 /// The most probable action of one row of logits; the first of equals.
@@ -75,6 +85,11 @@ mod tests {
             assert!((f64::from(*count) - want).abs() < 600.0, "{counts:?}");
         }
         assert_eq!(mode(&logits), 2);
+        let mut masked = [0.0; 3];
+        mask_logits(&logits, &[true, false, false], &mut masked);
+        assert_eq!((sample(&masked, &mut rng), mode(&masked)), ((0, 0.0), 0));
+        mask_logits(&logits, &[false, true, true], &mut masked);
+        assert!((0..1000).all(|_| sample(&masked, &mut rng).0 != 0));
         assert_eq!(mode(&[1.0, 1.0]), 0);
     }
 }

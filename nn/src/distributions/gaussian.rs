@@ -4,7 +4,7 @@ use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 
 /// `ln(2 pi) / 2`.
-const HALF_LN_TAU: f32 = 0.918_938_5;
+pub(crate) const HALF_LN_TAU: f32 = 0.918_938_5;
 
 /// Log-probability of `actions: [N, A]` and entropy, both `[N]`, of the Gaussians with `mean: [N, A]` and
 /// `log_std: [A]`, summed over the dimensions of an action.

@@ -140,6 +140,16 @@ pub(crate) fn activate(y: &mut [f32], activation: Activation) {
     }
 }
 
+/// Turns a GRU's input product `[3H]` into its gates `r`, `z` and `n`, given the recurrent product.
+#[multiversion(targets = "simd")]
+pub(crate) fn activate_gates(gates: &mut [f32], recurrent: &[f32], units: usize) {
+    const FMA: bool = target_cfg_f!(target_feature = "fma");
+    let (r_z, n) = gates.split_at_mut(2 * units);
+    let (recurrent_r_z, recurrent_n) = recurrent.split_at(2 * units);
+    r_z.iter_mut().zip(recurrent_r_z).for_each(|(g, h)| *g = sigmoid::<FMA>(*g + h));
+    n.iter_mut().zip(recurrent_n).zip(&*r_z).for_each(|((n, h), r)| *n = tanh::<FMA>(*n + r * h));
+}
+
 /// Turns the gradient of a layer's output into the gradient of its pre-activation, in place, and adds its column sums
 /// to `db: [n]`. `kept` is what [`Activation::derivative_from_output`] asks for: the output, or the pre-activation.
 #[multiversion(targets = "simd")]
@@ -258,6 +268,12 @@ impl Dense<'_> {
             z.copy_from_slice(y);
         }
         activate(y, self.activation);
+    }
+
+    /// Gradient `dx: [m, k]` of the input of a linear layer from that of its output `g: [m, n]`.
+    pub fn input_gradient(&self, g: &[f32], dx: &mut [f32]) {
+        let (k, n) = (self.inputs(), self.outputs());
+        matmul(g.len() / n, k, n, dx, (g, Read::Plain), (self.weight, Read::Transposed), false);
     }
 
     /// Gradients of one layer. `g: [m, n]` holds the gradient of `y` and is overwritten with that of the

@@ -15,6 +15,11 @@ mod mlp;
 mod spatial_attention;
 mod upsample;
 mod window;
+pub mod gru;
+mod host_op;
+pub(crate) mod kernel;
+mod mlp;
+pub mod policy_loss;
 
 pub use conv_transpose2d::conv_transpose2d;
 pub use conv2d::conv2d;

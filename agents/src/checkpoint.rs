@@ -1,0 +1,50 @@
+//! What checkpoints of all algorithms do alike.
+
+use burn::module::Module;
+use hotfire_core::CoreError;
+use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
+use hotfire_envs::{StateReader, StateWriter, VecEnv};
+use hotfire_nn::{Adam, AdamRecord};
+
+/// Writes the optimizer's moments; returns its step count, to be kept with the agent's numbers.
+pub(crate) fn save_optimizer<M: Module>(
+    to: &mut CheckpointWriter,
+    name: &str,
+    optimizer: &Adam,
+    module: &M,
+) -> Result<u64, CoreError> {
+    let record = optimizer.record(module);
+    let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
+    to.arrays(name, &moments)?;
+    Ok(record.steps)
+}
+
+/// Restores what [`save_optimizer`] wrote, for the module that is stepped.
+pub(crate) fn load_optimizer<M: Module>(
+    from: &CheckpointReader,
+    name: &str,
+    optimizer: &mut Adam,
+    module: &M,
+    steps: u64,
+) -> Result<(), CoreError> {
+    let moments = from.arrays(name)?.into_iter().collect();
+    optimizer.load(module, AdamRecord { steps, moments }).map_err(|problem| misfit(from, name, problem))
+}
+
+/// Writes the state of the environments.
+pub(crate) fn save_envs(to: &mut CheckpointWriter, envs: &VecEnv) -> Result<(), CoreError> {
+    let mut state = StateWriter::default();
+    envs.save_state(&mut state);
+    to.bytes("environments.bin", &state.into_bytes())
+}
+
+/// Restores what [`save_envs`] wrote.
+pub(crate) fn load_envs(from: &CheckpointReader, envs: &mut VecEnv) -> Result<(), CoreError> {
+    let name = "environments.bin";
+    envs.load_state(&mut StateReader::new(&from.bytes(name)?)).map_err(|error| misfit(from, name, error.to_string()))
+}
+
+/// A part of a checkpoint that does not fit the agent.
+pub(crate) fn misfit(from: &CheckpointReader, name: &str, problem: String) -> CoreError {
+    CoreError::Checkpoint { path: from.path().join(name), problem }
+}
