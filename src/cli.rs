@@ -59,6 +59,9 @@ pub struct EvalArgs {
     /// Seed of the episodes; the run's own without it.
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Measure the best checkpoint (train.save_best) instead of the newest.
+    #[arg(long)]
+    pub best: bool,
     /// Film an episode into this GIF.
     #[arg(long, value_name = "FILE")]
     pub gif: Option<PathBuf>,

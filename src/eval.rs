@@ -8,7 +8,7 @@ use crate::train::{RunTask, load_run};
 
 pub fn eval(args: &EvalArgs) -> anyhow::Result<()> {
     let overrides: Vec<String> = args.data.iter().map(|dir| format!("data.dir={}", dir.display())).collect();
-    let mut prepared = load_run(&args.run, &overrides)?;
+    let mut prepared = load_run(&args.run, &overrides, args.best)?;
     let seed = args.seed.unwrap_or(prepared.run.seed);
     let (evaluation, film) = match &mut prepared.task {
         RunTask::Agent(task) => {

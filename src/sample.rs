@@ -9,7 +9,7 @@ use crate::cli::SampleArgs;
 use crate::train::{RunTask, load_run};
 
 pub fn sample(args: &SampleArgs) -> anyhow::Result<()> {
-    let mut prepared = load_run(&args.run, &[])?;
+    let mut prepared = load_run(&args.run, &[], false)?;
     let RunTask::Model(task) = &mut prepared.task else {
         let problem = format!("{}: holds an agent; film it with hotfire eval RUN --gif FILE", args.run.display());
         return Err(CoreError::Usage(problem).into());

@@ -61,6 +61,12 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
     let device = select_device(&run.device)?;
     use_threads(run.threads);
     let task = if document.has_section("model") {
+        for (key, wanted) in [("save_best", train.save_best), ("stop_at_threshold", train.stop_at_threshold)] {
+            if wanted {
+                let problem = "is for agents; leave it out";
+                return Err(document.invalid(&format!("train.{key}"), problem).into());
+            }
+        }
         let setting = ModelSetting { seed: run.seed, device: &device.device, total_steps: train.steps };
         RunTask::Model(ModelTask::from_config(&mut document, &setting)?)
     } else {
@@ -138,12 +144,16 @@ pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     Ok(stop)
 }
 
-/// The newest checkpoint's agent or model of a run directory.
-pub fn load_run(path: &Path, overrides: &[String]) -> Result<Prepared, CoreError> {
+/// The agent or model of a run directory's newest checkpoint, or of that of its best evaluation.
+pub fn load_run(path: &Path, overrides: &[String], best: bool) -> Result<Prepared, CoreError> {
     let run_dir = RunDir::open(path)?;
     let mut prepared = prepare(&run_dir.config(), overrides, None)?;
-    let checkpoint = open_latest(&run_dir.checkpoints())?
-        .ok_or_else(|| CoreError::Usage(format!("{}: has no checkpoint yet", path.display())))?;
+    let (checkpoints, missing) = match best {
+        true => (run_dir.best(), "has no best checkpoint; train with train.save_best=true"),
+        false => (run_dir.checkpoints(), "has no checkpoint yet"),
+    };
+    let checkpoint =
+        open_latest(&checkpoints)?.ok_or_else(|| CoreError::Usage(format!("{}: {missing}", path.display())))?;
     prepared.task.as_task().load(&checkpoint)?;
     Ok(prepared)
 }

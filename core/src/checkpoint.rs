@@ -328,6 +328,11 @@ pub fn prune(checkpoints: &Path, keep: usize) -> Result<(), CoreError> {
     clean(checkpoints)
 }
 
+/// Removes the checkpoints of later steps than `step`: a run that goes on from there writes them again.
+pub fn remove_after(checkpoints: &Path, step: u64) -> Result<(), CoreError> {
+    list(checkpoints)?.iter().filter(|later| **later > step).try_for_each(|later| remove(checkpoints, later))
+}
+
 /// Removes a checkpoint such that a crash leaves it whole or not there.
 fn remove(checkpoints: &Path, step: &u64) -> Result<(), CoreError> {
     let path = checkpoints.join(step.to_string());

@@ -66,6 +66,10 @@ pub struct TrainConfig {
     pub keep_checkpoints: usize,
     /// Steps between logged metrics; 0 means every iteration.
     pub log_interval: u64,
+    /// Whether the checkpoint of the best evaluation is kept too, below `best/`.
+    pub save_best: bool,
+    /// Whether the run ends with the first evaluation whose mean return reaches the environment's threshold.
+    pub stop_at_threshold: bool,
 }
 
 impl Default for TrainConfig {
@@ -78,6 +82,8 @@ impl Default for TrainConfig {
             checkpoint_interval: 0,
             keep_checkpoints: 3,
             log_interval: 0,
+            save_best: false,
+            stop_at_threshold: false,
         }
     }
 }
@@ -93,6 +99,12 @@ impl TrainConfig {
         ] {
             if value == 0 {
                 return Err(document.out_of_range(key, "at least 1", value));
+            }
+        }
+        for (key, wanted) in [("save_best", self.save_best), ("stop_at_threshold", self.stop_at_threshold)] {
+            if wanted && self.eval_interval == 0 {
+                let expected = format!("at least 1, since train.{key} looks at evaluations");
+                return Err(document.out_of_range("train.eval_interval", expected, 0));
             }
         }
         Ok(())

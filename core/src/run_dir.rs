@@ -78,6 +78,11 @@ impl RunDir {
         self.path.join("checkpoints")
     }
 
+    /// `best/`: the checkpoint of the best evaluation, where it is kept.
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
+    }
+
     /// `media/`: pictures and films of the trained learner.
     pub fn media(&self) -> PathBuf {
         self.path.join("media")

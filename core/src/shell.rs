@@ -21,6 +21,9 @@ use crate::summary::{Status, Summary};
 use crate::task::{Evaluation, Headline, Task};
 use crate::tracker::{Tracker, read_records};
 
+/// The metric of an evaluation's mean return.
+const EVAL_MEAN: &str = "eval/return_mean";
+
 /// What the shell needs to know besides the task.
 #[derive(Debug, Clone)]
 pub struct RunSetup {
@@ -106,6 +109,8 @@ struct Run {
     /// Step and time of the last log, for the rate.
     last_log: (u64, f64),
     checkpoint: Option<(u64, PathBuf)>,
+    /// Mean return of the best evaluation so far.
+    best: Option<f64>,
     last_finite: Option<(u64, Metrics)>,
 }
 
@@ -127,8 +132,22 @@ impl Run {
             None if setup.resume => Tracker::resume(&setup.run_dir, task.step())?,
             None => (Tracker::create(&setup.run_dir)?, 0.0),
         };
+        let headline = task.headline();
+        if setup.train.stop_at_threshold && headline.threshold.is_none() {
+            let problem = format!("train.stop_at_threshold: {} has no registered threshold; leave it out", setup.task);
+            return Err(CoreError::Usage(problem));
+        }
+        let mut best = None;
+        if setup.train.save_best {
+            checkpoint::clean(&setup.run_dir.best())?;
+            checkpoint::remove_after(&setup.run_dir.best(), task.step())?;
+            for record in read_records(&setup.run_dir.metrics())? {
+                best = better(best, record.get(EVAL_MEAN));
+            }
+        }
         Ok(Self {
-            headline: task.headline(),
+            headline,
+            best,
             tracker,
             progress: progress_bar(&setup, task.step()),
             started: Instant::now(),
@@ -143,7 +162,7 @@ impl Run {
     fn train(&mut self, task: &mut dyn Task, stop: &AtomicBool) -> Result<RunReport, CoreError> {
         let TrainConfig { steps, eval_interval, eval_episodes, checkpoint_interval, log_interval, .. } =
             self.setup.train.clone();
-        if task.step() >= steps
+        if (task.step() >= steps || self.setup.train.stop_at_threshold)
             && let Some(summary) = self.finished_summary(task.step())
         {
             return Ok(RunReport { was_finished: true, ..self.report(summary) });
@@ -162,9 +181,12 @@ impl Run {
             self.refuse_non_finite(step, &metrics)?;
             let eval_due = crossed(eval_interval, before, step) && step < steps;
             let checkpoint_due = crossed(checkpoint_interval, before, step) || step >= steps;
+            let mut solved = false;
             if eval_due {
                 let evaluation = task.evaluate(eval_episodes)?;
                 self.note_evaluation(step, &evaluation, &mut metrics)?;
+                self.keep_best(task, &evaluation)?;
+                solved = self.setup.train.stop_at_threshold && self.reaches_threshold(&evaluation);
             }
             if eval_due || checkpoint_due || log_interval == 0 || crossed(log_interval, before, step) {
                 self.log(step, &mut metrics)?;
@@ -174,6 +196,9 @@ impl Run {
                 self.save(task)?;
             }
             self.progress.set_position(step);
+            if solved {
+                break;
+            }
         }
         self.finish(task)
     }
@@ -215,7 +240,7 @@ impl Run {
     fn note_evaluation(&mut self, step: u64, evaluation: &Evaluation, metrics: &mut Metrics) -> Result<(), CoreError> {
         let mut measured = Metrics::new();
         if let Some(eval) = &evaluation.eval {
-            measured.push("eval/return_mean", eval.mean);
+            measured.push(EVAL_MEAN, eval.mean);
             measured.push("eval/return_std", eval.std);
             measured.push("eval/return_min", eval.min);
             measured.push("eval/return_max", eval.max);
@@ -253,6 +278,27 @@ impl Run {
         checkpoint::prune(&checkpoints, self.setup.train.keep_checkpoints)
     }
 
+    /// Keeps the checkpoint of an evaluation that beats all before it.
+    fn keep_best(&mut self, task: &dyn Task, evaluation: &Evaluation) -> Result<(), CoreError> {
+        let mean = evaluation.eval.as_ref().map(|eval| eval.mean);
+        if !self.setup.train.save_best || better(self.best, mean) == self.best {
+            return Ok(());
+        }
+        self.best = mean;
+        let best = self.setup.run_dir.best();
+        if checkpoint::list(&best)?.last() == Some(&task.step()) {
+            return Ok(());
+        }
+        let mut writer = CheckpointWriter::create(&best, task.step())?;
+        task.save(&mut writer)?;
+        writer.commit()?;
+        checkpoint::prune(&best, 1)
+    }
+
+    fn reaches_threshold(&self, evaluation: &Evaluation) -> bool {
+        matches!((&evaluation.eval, self.headline.threshold), (Some(eval), Some(threshold)) if eval.mean >= threshold)
+    }
+
     fn interrupt(&mut self, task: &dyn Task) -> Result<RunReport, CoreError> {
         if task.step() > 0 {
             // The time so far is kept with the last logged step.
@@ -274,6 +320,7 @@ impl Run {
         let evaluation = task.evaluate(self.setup.train.final_eval_episodes)?;
         let mut measured = Metrics::new();
         self.note_evaluation(step, &evaluation, &mut measured)?;
+        self.keep_best(task, &evaluation)?;
         let seconds = self.seconds();
         self.tracker.log(step, seconds, &measured)?;
         self.progress.finish_and_clear();
@@ -302,7 +349,7 @@ impl Run {
             title: self.setup.task.clone(),
             x_label: "steps".into(),
             y_label: label.clone(),
-            series: vec![series("training", points(metric)), series("evaluation", points("eval/return_mean"))]
+            series: vec![series("training", points(metric)), series("evaluation", points(EVAL_MEAN))]
                 .into_iter()
                 .filter(|series| !series.points.is_empty())
                 .collect(),
@@ -364,6 +411,14 @@ impl Run {
         text.push('\n');
         write_atomic(&path, text.as_bytes())?;
         Ok(summary)
+    }
+}
+
+/// The better of two mean returns; the first of equals.
+fn better(best: Option<f64>, mean: Option<f64>) -> Option<f64> {
+    match (best, mean) {
+        (Some(best), Some(mean)) if mean <= best => Some(best),
+        (best, mean) => mean.or(best),
     }
 }
 
