@@ -232,14 +232,6 @@ impl Agent for Ppo {
         Some(self.learner.state_values(observations))
     }
 
-    fn state_values(&self, observations: &[f32]) -> Option<Vec<f32>> {
-        let mut rows = observations.to_vec();
-        if let Some(normalizer) = &self.observation_normalizer {
-            normalizer.normalize(observations, &mut rows);
-        }
-        Some(self.net.compile(&self.head).values(&rows).to_vec())
-    }
-
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         self.learner.save(to)
     }

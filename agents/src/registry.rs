@@ -3,8 +3,7 @@
 use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
-use crate::{Agent, EnvConfig, a2c, ppo, reinforce};
-use crate::{Agent, EnvConfig, dqn, ppo};
+use crate::{Agent, EnvConfig, a2c, dqn, ppo, reinforce};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]

@@ -134,7 +134,7 @@ impl Rnd {
             predictor: embedding(&config.hidden, device),
             optimizer: Adam::new(AdamConfig::default()),
             observations: ObservationNormalizer::new(shape.len(), OBSERVATION_CLIP),
-            rewards: RewardNormalizer::new(num_envs, config.gamma, f32::INFINITY),
+            rewards: RewardNormalizer::new(num_envs, config.gamma, f32::MAX),
             device: device.clone(),
             config,
             seen: Vec::new(),

@@ -251,9 +251,9 @@ fn mistakes_are_refused_before_the_first_step() {
     let recall = envs(&RECALL, 4);
     for (name, env, settings, want) in [
         ("ppo", &cartpole, "network = \"nature_cnn\"", "nature_cnn needs images, found vectors of 4 elements"),
-        ("ppo", &cartpole, "network = \"cnn\"", "unknown variant"),
+        ("ppo", &cartpole, "network = \"cnn\"", "\"cnn\" is not known; known: auto, mlp, nature_cnn, minatar_cnn"),
         ("ppo", &cartpole, "recurrent = \"gru\"\nminibatches = 3", "a divisor of num_envs = 4"),
-        ("ppo", &cartpole, "recurrent = \"lstm\"", "expected"),
+        ("ppo", &cartpole, "recurrent = \"lstm\"", "agent.recurrent: \"lstm\" is not known; known: gru"),
         ("ppo", &cartpole, "rnd = { gamma = 1.5 }", "agent.rnd.gamma: expected a number from 0 to below 1"),
         ("ppo", &cartpole, "rnd = { gama = 0.9 }", "gama"),
         ("a2c", &recall, "normalize_observations = true", "only vectors of floats can be normalised"),

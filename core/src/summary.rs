@@ -8,7 +8,7 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// All steps were done.
+    /// All steps were done, or the threshold was reached that ends the run.
     Finished,
     /// The run was stopped and can be continued.
     Interrupted,

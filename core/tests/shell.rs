@@ -85,6 +85,7 @@ fn train_config(steps: u64) -> TrainConfig {
         checkpoint_interval: 30,
         keep_checkpoints: 2,
         log_interval: 20,
+        ..TrainConfig::default()
     }
 }
 
@@ -322,4 +323,83 @@ fn an_iteration_that_does_not_advance_is_an_error() {
     let setup = setup(start(&dir.path().join("run")), 100, false);
     let error = run(&mut Stuck(Toy::new()), setup, &AtomicBool::new(false)).unwrap_err().to_string();
     assert_eq!(error, "step 0: an iteration did not advance the step count");
+}
+
+#[test]
+fn the_best_evaluation_is_kept_also_across_a_resume() {
+    let dir = tempfile::tempdir().unwrap();
+    // Evaluations at 30, 50, 80 and 100 see the values 3, 9, 5 and 4.
+    let scores = |step: u64| match step {
+        30 => 3.0,
+        50 => 9.0,
+        80 => 5.0,
+        _ => 4.0,
+    };
+    let part = |steps: u64, resume: bool, scores: &dyn Fn(u64) -> f32| {
+        let path = dir.path().join("run");
+        let run_dir = if resume { RunDir::open(&path).unwrap() } else { start(&path) };
+        let mut setup = setup(run_dir, steps, resume);
+        setup.train.save_best = true;
+        let mut task = Scored { toy: Toy::new(), scores };
+        run(&mut task, setup, &AtomicBool::new(false)).unwrap();
+        checkpoint::list(&path.join("best")).unwrap()
+    };
+    assert_eq!(part(60, false, &scores), [50]);
+    assert_eq!(part(100, true, &scores), [50], "an earlier best outlasts a resume");
+    assert_eq!(part(130, true, &|_| 10.0), [110], "the first of equals");
+}
+
+#[test]
+fn a_run_stops_at_the_threshold_if_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let go = |resume: bool| {
+        let run_dir = if resume { RunDir::open(&path).unwrap() } else { start(&path) };
+        let mut setup = setup(run_dir, 1000, resume);
+        setup.train.stop_at_threshold = true;
+        // The mean with a return of 1 reaches the threshold of 1.
+        let mut task = Scored { toy: Toy::new(), scores: &|step| if step >= 200 { 1.0 } else { 0.9 } };
+        run(&mut task, setup, &AtomicBool::new(false)).unwrap()
+    };
+    let report = go(false);
+    assert_eq!((report.summary.status, report.summary.steps), (Status::Finished, 200));
+    assert!(path.join("checkpoints/200").exists() && path.join("curve.png").exists());
+    assert!(go(true).was_finished, "nothing is left to do");
+}
+
+/// A toy whose evaluations are given.
+struct Scored<'a> {
+    toy: Toy<'a>,
+    scores: &'a dyn Fn(u64) -> f32,
+}
+
+impl Task for Scored<'_> {
+    fn step(&self) -> u64 {
+        self.toy.step()
+    }
+
+    fn iterate(&mut self) -> Result<Metrics, CoreError> {
+        self.toy.iterate()
+    }
+
+    fn evaluate(&mut self, episodes: u32) -> Result<Evaluation, CoreError> {
+        self.toy.value = (self.scores)(self.toy.step);
+        self.toy.evaluate(episodes)
+    }
+
+    fn media(&mut self, dir: &Path) -> Result<Vec<PathBuf>, CoreError> {
+        self.toy.media(dir)
+    }
+
+    fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
+        self.toy.save(to)
+    }
+
+    fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
+        self.toy.load(from)
+    }
+
+    fn headline(&self) -> Headline {
+        self.toy.headline()
+    }
 }
