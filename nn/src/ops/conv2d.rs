@@ -1,7 +1,7 @@
 //! Two-dimensional convolution (cross-correlation), with an activation, as one op.
 //!
-//! On the CPU: the windows of a few images are laid out as a matrix and multiplied by the weights, the batch split over
-//! the cores.
+//! On the CPU, the batch split over the cores: kernels of 3x3 pixels with stride 1 run straight over the image
+//! ([`Direct`]); for all others the windows of a few images are laid out as a matrix and multiplied by the weights.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
+use super::direct::{self, Direct};
 use super::host_op::{self, HostOp, Parent, on_host};
 use super::kernel::{Activation, Read, activate, activation_gradient, add_row_sums, matmul};
 use super::mlp::stock_activation;
@@ -139,6 +140,16 @@ impl Conv2d {
         let (o, k, p) = (bias.len(), window.taps(), window.positions());
         let batch = x.len() / window.image_len();
         let mut y = vec![0.0f32; batch * o * p];
+        if let Some(direct) = direct(&window) {
+            let packed = direct.pack(weight, o);
+            y.par_chunks_mut(direct.group() * o * p)
+                .zip(x.par_chunks(direct.group() * window.image_len()))
+                .for_each_init(direct::Scratch::default, |scratch, (y, x)| {
+                    direct.convolve(x, &packed, Some(bias), o, y, scratch);
+                });
+            let (output, kept) = Kept::activated(y, [batch, o, window.height, window.width], activation);
+            return (output, Self { values, window, activation, kept });
+        }
         let groups = y.par_chunks_mut(window.group() * o * p).zip(x.par_chunks(window.group() * window.image_len()));
         groups.for_each_init(Scratch::default, |scratch, (y, x)| {
             let images = y.len() / (o * p);
@@ -160,10 +171,57 @@ impl Conv2d {
     }
 }
 
+/// The faster way for windows that it serves.
+fn direct(window: &Window) -> Option<Direct> {
+    let serves = window.kernel == [3, 3] && window.stride == 1 && window.padding == 1;
+    if serves { Direct::new(window.height, window.width) } else { None }
+}
+
+impl Conv2d {
+    /// Gradients of input, weight and bias from the gradient of the pre-activation `g`.
+    fn direct_gradients(&self, direct: Direct, g: &[f32], wanted: &[bool]) -> [Vec<f32>; 3] {
+        let [x, weight, bias] = self.values.each_ref().map(FlexTensor::storage::<f32>);
+        let (o, image, p) = (bias.len(), self.window.image_len(), self.window.positions());
+        let packed = if wanted[0] { direct.pack_transposed(weight, o) } else { Vec::new() };
+        let mut dx = vec![0.0f32; if wanted[0] { x.len() } else { 0 }];
+        let channels = self.window.channels;
+        let lengths = [if wanted[1] { channels * 9 * direct.gradient_width(o) } else { 0 }, o];
+        let size = direct.group();
+        let (dw, db) = sum_over_parts(x.len() / image, size, &mut dx, lengths, |images, dx, [dw, db]| {
+            let mut scratch = direct::Scratch::default();
+            let x = x[images.start * image..images.end * image].chunks(size * image);
+            let g = g[images.start * o * p..images.end * o * p].chunks(size * o * p);
+            for (i, (x, g)) in x.zip(g).enumerate() {
+                g.chunks_exact(o * p).for_each(|g| add_row_sums(g, db));
+                if wanted[1] {
+                    direct.add_weight_gradient(x, g, o, dw, &mut scratch);
+                }
+                if wanted[0] {
+                    let dx = &mut dx[i * size * image..][..x.len()];
+                    direct.convolve(g, &packed, None, channels, dx, &mut scratch);
+                }
+            }
+        });
+        let dw = if wanted[1] { direct.unpack_gradient(&dw, o) } else { dw };
+        [dx, dw, db]
+    }
+
+    fn shaped(&self, gradients: [Vec<f32>; 3], wanted: &[bool]) -> Vec<Option<FlexTensor>> {
+        let shaped = |(i, values)| {
+            let shape = self.values[i].layout().shape().clone();
+            wanted[i].then(|| FlexTensor::from_data(TensorData::new(values, shape)))
+        };
+        gradients.into_iter().enumerate().map(shaped).collect()
+    }
+}
+
 impl HostOp for Conv2d {
     fn backward(self, gradient: FlexTensor, wanted: &[bool]) -> Vec<Option<FlexTensor>> {
         let gradient = self.kept.gradient(&gradient, self.activation);
         let (window, g) = (self.window, gradient.storage::<f32>());
+        if let Some(direct) = direct(&window) {
+            return self.shaped(self.direct_gradients(direct, g, wanted), wanted);
+        }
         let [x, weight, bias] = self.values.each_ref().map(FlexTensor::storage::<f32>);
         let (o, k, p) = (bias.len(), window.taps(), window.positions());
         let batch = x.len() / window.image_len();
@@ -206,10 +264,7 @@ impl HostOp for Conv2d {
                 group(&mut scratch, x, g, dx, dw, db);
             }
         });
-        let shaped = |values, of: usize| {
-            FlexTensor::from_data(TensorData::new(values, self.values[of].layout().shape().clone()))
-        };
-        vec![wanted[0].then(|| shaped(dx, 0)), wanted[1].then(|| shaped(dw, 1)), wanted[2].then(|| shaped(db, 2))]
+        self.shaped([dx, dw, db], wanted)
     }
 }
 

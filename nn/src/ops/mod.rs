@@ -8,6 +8,7 @@
 mod check;
 mod conv2d;
 mod conv_transpose2d;
+mod direct;
 mod group_norm;
 pub mod gru;
 mod host_op;
