@@ -207,7 +207,7 @@ impl Conv2d {
     }
 
     fn shaped(&self, gradients: [Vec<f32>; 3], wanted: &[bool]) -> Vec<Option<FlexTensor>> {
-        let shaped = |(i, values)| {
+        let shaped = |(i, values): (usize, Vec<f32>)| {
             let shape = self.values[i].layout().shape().clone();
             wanted[i].then(|| FlexTensor::from_data(TensorData::new(values, shape)))
         };

@@ -28,6 +28,5 @@ pub use group_norm::group_norm;
 pub(crate) use host_op::host;
 pub use kernel::Activation;
 pub use mlp::{Layer, linear_act, mlp};
-pub use mlp::{linear_act, mlp};
 pub use spatial_attention::spatial_attention;
 pub use upsample::upsample_nearest;
