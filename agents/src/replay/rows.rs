@@ -3,9 +3,12 @@
 // Mapping a file is unsafe because another process may change it: ours has no name that one could open it by.
 #![allow(unsafe_code)]
 
+use std::fs::{File, OpenOptions, remove_file};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use memmap2::MmapMut;
 
@@ -31,7 +34,7 @@ impl Rows {
         let bytes = match directory {
             None => Bytes::Memory(vec![0; count * len]),
             Some(directory) => {
-                let file = tempfile::tempfile_in(directory)?;
+                let file = unnamed_file(directory)?;
                 file.set_len((count * len).max(1) as u64)?;
                 // SAFETY: the file has no name, so nothing else changes or truncates it while it is mapped.
                 Bytes::Mapped(unsafe { MmapMut::map_mut(&file)? })
@@ -66,4 +69,14 @@ impl Rows {
             Bytes::Mapped(bytes) => bytes.deref_mut(),
         }
     }
+}
+
+/// A new file whose name is removed at once, so that it goes with its last user, however the process ends.
+fn unnamed_file(directory: &Path) -> io::Result<File> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let name = format!(".hotfire-replay-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let path = directory.join(name);
+    let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
+    remove_file(&path)?;
+    Ok(file)
 }
