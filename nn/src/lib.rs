@@ -15,7 +15,6 @@ mod torso;
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
 pub use gru::{CompiledGru, Gru};
-pub use init::orthogonal;
 pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};
