@@ -10,8 +10,16 @@ use multiversion::multiversion;
 use multiversion::target::target_cfg_f;
 use rayon::prelude::*;
 
-/// Rows of one unit of parallel work.
+/// Largest number of rows of one unit of parallel work.
 const BLOCK: usize = 256;
+
+/// Inputs from which a layer's weight gradient is cut by its own rows instead of being summed over row blocks of `x`.
+const WIDE: usize = 96;
+
+/// Rows of one unit of parallel work: about eight units where the rows allow it. It depends on `rows` alone.
+pub(crate) fn row_block(rows: usize) -> usize {
+    rows.div_ceil(8).next_multiple_of(16).clamp(48, BLOCK)
+}
 
 /// Multiply-adds below which a product is not worth a second thread.
 const PARALLEL_WORK: usize = 1 << 21;
@@ -28,12 +36,14 @@ pub enum Activation {
     Relu,
     /// `x * sigmoid(x)`
     Silu,
+    /// `x Φ(x)` with the normal distribution's `Φ` (Hendrycks & Gimpel 2016), not its tanh approximation
+    Gelu,
 }
 
 impl Activation {
     /// Whether the derivative can be had from the output alone, so that the input need not be kept.
     pub(crate) fn derivative_from_output(self) -> bool {
-        self != Self::Silu
+        !matches!(self, Self::Silu | Self::Gelu)
     }
 }
 
@@ -54,13 +64,46 @@ pub(crate) fn matmul(
     b: (&[f32], Read),
     accumulate: bool,
 ) {
-    assert!(c.len() >= m * n && a.0.len() >= m * k && b.0.len() >= k * n, "matmul: operands shorter than their shapes");
-    let strides = |read, rows: usize, cols: usize| match read {
-        Read::Plain => (1isize, cols as isize),
-        Read::Transposed => (rows as isize, 1isize),
+    let view = |(data, read), rows: usize, cols: usize| match read {
+        Read::Plain => View { data, row_stride: cols, column_stride: 1 },
+        Read::Transposed => View { data, row_stride: 1, column_stride: rows },
     };
-    let (a_cs, a_rs) = strides(a.1, m, k);
-    let (b_cs, b_rs) = strides(b.1, k, n);
+    matmul_strided([m, n, k], c, n, view(a, m, k), view(b, k, n), 1.0, accumulate);
+}
+
+/// A matrix inside a slice.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub data: &'a [f32],
+    pub row_stride: usize,
+    pub column_stride: usize,
+}
+
+impl View<'_> {
+    /// The matrix read as its transpose.
+    pub fn transposed(self) -> Self {
+        Self { row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+    }
+
+    fn holds(&self, rows: usize, columns: usize) -> bool {
+        rows == 0
+            || columns == 0
+            || (rows - 1) * self.row_stride + (columns - 1) * self.column_stride < self.data.len()
+    }
+}
+
+/// `c (+)= scale a b` with `c: [m, n]` whose rows are `c_stride` apart, `a: [m, k]` and `b: [k, n]`.
+pub(crate) fn matmul_strided(
+    [m, n, k]: [usize; 3],
+    c: &mut [f32],
+    c_stride: usize,
+    a: View<'_>,
+    b: View<'_>,
+    scale: f32,
+    accumulate: bool,
+) {
+    let fits = View { data: c, row_stride: c_stride, column_stride: 1 }.holds(m, n) && (c_stride >= n || m <= 1);
+    assert!(fits && a.holds(m, k) && b.holds(k, n), "matmul: operands shorter than their shapes");
     // SAFETY: the assertion above bounds every element that these shapes and strides reach, `c` is borrowed mutably and
     // so overlaps neither `a` nor `b`, and all elements are initialised.
     unsafe {
@@ -70,16 +113,16 @@ pub(crate) fn matmul(
             k,
             c.as_mut_ptr(),
             1,
-            n as isize,
+            c_stride as isize,
             accumulate,
-            a.0.as_ptr(),
-            a_cs,
-            a_rs,
-            b.0.as_ptr(),
-            b_cs,
-            b_rs,
+            a.data.as_ptr(),
+            a.column_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.column_stride as isize,
+            b.row_stride as isize,
             if accumulate { 1.0 } else { 0.0 },
-            1.0,
+            scale,
             false,
             false,
             false,
@@ -90,14 +133,14 @@ pub(crate) fn matmul(
 
 /// `a b + c`, fused where the instruction exists: without it, the fused form is a slow library call.
 #[inline(always)]
-fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(super) fn mul_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `tanh` as a rational minimax approximation on [-7.9, 7.9], where it saturates in single precision; the largest
 /// error is 4e-7. It is written without branches so that it vectorises.
 #[inline(always)]
-fn tanh<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     const P: [f32; 7] =
         [-2.760_768_5e-16, 2.000_188e-13, -8.604_672e-11, 5.122_297e-8, 1.485_722_4e-5, 6.372_619_3e-4, 4.893_524_6e-3];
     const Q: [f32; 4] = [1.198_258_4e-6, 1.185_347_1e-4, 2.268_434_6e-3, 4.893_525e-3];
@@ -124,8 +167,84 @@ pub(crate) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 /// `1 / (1 + exp(-x))`, accurate to a few units in the last place also where it is tiny.
 #[inline(always)]
-fn sigmoid<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
+}
+
+/// `Φ(x)` and the density `φ(x)` of the standard normal distribution. `Φ` is Abramowitz & Stegun 7.1.26, whose largest
+/// error is 8e-8, in the tail of either side, so that small values keep their sign and order.
+#[inline(always)]
+fn normal_cdf_pdf<const FMA: bool>(x: f32) -> (f32, f32) {
+    const A: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_8, -0.284_496_74, 0.254_829_6];
+    let density = exp::<FMA>(-0.5 * x * x);
+    let t = 1.0 / mul_add::<FMA>(0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2, x.abs(), 1.0);
+    let tail = 0.5 * t * A[1..].iter().fold(A[0], |sum, a| mul_add::<FMA>(t, sum, *a)) * density;
+    (if x >= 0.0 { 1.0 - tail } else { tail }, density * 0.398_942_3)
+}
+
+/// `x Φ(x)`
+#[inline(always)]
+fn gelu<const FMA: bool>(x: f32) -> f32 {
+    x * normal_cdf_pdf::<FMA>(x).0
+}
+
+/// The derivative of [`gelu`]: `Φ(x) + x φ(x)`.
+#[inline(always)]
+fn gelu_derivative<const FMA: bool>(x: f32) -> f32 {
+    let (cdf, density) = normal_cdf_pdf::<FMA>(x);
+    mul_add::<FMA>(x, density, cdf)
+}
+
+/// `y = gelu(x)`.
+#[multiversion(targets = "simd")]
+pub(super) fn gelu_forward(x: &[f32], y: &mut [f32]) {
+    const FMA: bool = target_cfg_f!(target_feature = "fma");
+    y.iter_mut().zip(x).for_each(|(y, x)| *y = gelu::<FMA>(*x));
+}
+
+/// `g *= gelu'(x)`.
+#[multiversion(targets = "simd")]
+pub(super) fn gelu_backward(x: &[f32], g: &mut [f32]) {
+    const FMA: bool = target_cfg_f!(target_feature = "fma");
+    g.iter_mut().zip(x).for_each(|(g, x)| *g *= gelu_derivative::<FMA>(*x));
+}
+
+/// The sum in sixteen lanes, so that it vectorises in a fixed order.
+#[inline(always)]
+pub(super) fn lane_sum(values: impl ExactSizeIterator<Item = f32>) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let mut values = values;
+    while values.len() >= 16 {
+        for lane in &mut lanes {
+            *lane += values.next().expect("sixteen values are left");
+        }
+    }
+    let rest: f32 = values.sum();
+    lanes.iter().sum::<f32>() + rest
+}
+
+/// The largest value; NaN is passed over.
+#[inline(always)]
+pub(super) fn lane_max(values: &[f32]) -> f32 {
+    let mut lanes = [f32::NEG_INFINITY; 16];
+    let mut chunks = values.chunks_exact(16);
+    for chunk in &mut chunks {
+        for l in 0..16 {
+            lanes[l] = if chunk[l] > lanes[l] { chunk[l] } else { lanes[l] };
+        }
+    }
+    chunks.remainder().iter().chain(&lanes).fold(f32::NEG_INFINITY, |max, v| if *v > max { *v } else { max })
+}
+
+/// Replaces a row by its softmax and returns the logarithm of the sum of its exponentials.
+#[inline(always)]
+pub(super) fn softmax_row<const FMA: bool>(row: &mut [f32]) -> f32 {
+    let max = lane_max(row);
+    row.iter_mut().for_each(|v| *v = exp::<FMA>(*v - max));
+    let sum = lane_sum(row.iter().copied());
+    let scale = 1.0 / sum;
+    row.iter_mut().for_each(|v| *v *= scale);
+    max + sum.ln()
 }
 
 /// Applies the activation in place.
@@ -137,6 +256,7 @@ pub(crate) fn activate(y: &mut [f32], activation: Activation) {
         Activation::Tanh => y.iter_mut().for_each(|v| *v = tanh::<FMA>(*v)),
         Activation::Relu => y.iter_mut().for_each(|v| *v = v.max(0.0)),
         Activation::Silu => y.iter_mut().for_each(|v| *v *= sigmoid::<FMA>(*v)),
+        Activation::Gelu => y.iter_mut().for_each(|v| *v = gelu::<FMA>(*v)),
     }
 }
 
@@ -186,6 +306,7 @@ fn through_activation<const FMA: bool>(g: &mut [f32], kept: &[f32], activation: 
         Activation::Tanh => g.iter_mut().zip(kept).for_each(|(g, y)| *g *= 1.0 - y * y),
         Activation::Relu => g.iter_mut().zip(kept).for_each(|(g, y)| *g = if *y > 0.0 { *g } else { 0.0 }),
         Activation::Silu => g.iter_mut().zip(kept).for_each(|(g, z)| *g *= silu_derivative::<FMA>(*z)),
+        Activation::Gelu => g.iter_mut().zip(kept).for_each(|(g, z)| *g *= gelu_derivative::<FMA>(*z)),
     }
 }
 
@@ -206,6 +327,7 @@ pub(crate) fn activation_derivative<const FMA: bool>(z: f32, activation: Activat
         }
         Activation::Relu => f32::from(u8::from(z > 0.0)),
         Activation::Silu => silu_derivative::<FMA>(z),
+        Activation::Gelu => gelu_derivative::<FMA>(z),
     }
 }
 
@@ -246,10 +368,11 @@ impl Dense<'_> {
         if m * n * k < PARALLEL_WORK {
             return self.forward_rows(x, y, z);
         }
-        let rows = y.par_chunks_mut(BLOCK * n).zip(x.par_chunks(BLOCK * k));
+        let block = row_block(m);
+        let rows = y.par_chunks_mut(block * n).zip(x.par_chunks(block * k));
         match z {
             Some(z) => {
-                rows.zip(z.par_chunks_mut(BLOCK * n)).for_each(|((y, x), z)| self.forward_rows(x, y, Some(z)));
+                rows.zip(z.par_chunks_mut(block * n)).for_each(|((y, x), z)| self.forward_rows(x, y, Some(z)));
             }
             None => rows.for_each(|(y, x)| self.forward_rows(x, y, None)),
         }
@@ -298,8 +421,40 @@ impl Dense<'_> {
             }
             return;
         }
-        let blocks = g.par_chunks_mut(BLOCK * n).zip(kept.par_chunks(BLOCK * n)).zip(x.par_chunks(BLOCK * k));
-        let block = |g: &mut [f32], kept: &[f32], x: &[f32], dx: Option<&mut [f32]>| {
+        let block = row_block(m);
+        if k >= WIDE {
+            let partial: Vec<Vec<f32>> = g
+                .par_chunks_mut(block * n)
+                .zip(kept.par_chunks(block * n))
+                .map(|(g, kept)| {
+                    let mut db = vec![0.0; n];
+                    activation_backward(g, kept, &mut db, self.activation);
+                    db
+                })
+                .collect();
+            for part in &partial {
+                db.iter_mut().zip(part).for_each(|(a, b)| *a += b);
+            }
+            let g = &*g;
+            let weight_gradient = || {
+                let slice = k.div_ceil(8).next_multiple_of(16).clamp(32, BLOCK);
+                dw.par_chunks_mut(slice * n).enumerate().for_each(|(i, dw)| {
+                    let x = View { data: &x[i * slice..], row_stride: 1, column_stride: k };
+                    let g = View { data: g, row_stride: n, column_stride: 1 };
+                    matmul_strided([dw.len() / n, n, m], dw, n, x, g, 1.0, false);
+                });
+            };
+            let input_gradient = || {
+                let Some(dx) = dx else { return };
+                dx.par_chunks_mut(block * k).zip(g.par_chunks(block * n)).for_each(|(dx, g)| {
+                    matmul(g.len() / n, k, n, dx, (g, Read::Plain), (self.weight, Read::Transposed), false);
+                });
+            };
+            rayon::join(weight_gradient, input_gradient);
+            return;
+        }
+        let blocks = g.par_chunks_mut(block * n).zip(kept.par_chunks(block * n)).zip(x.par_chunks(block * k));
+        let gradients = |g: &mut [f32], kept: &[f32], x: &[f32], dx: Option<&mut [f32]>| {
             let rows = g.len() / n;
             let (mut dw, mut db) = (vec![0.0; k * n], vec![0.0; n]);
             activation_backward(g, kept, &mut db, self.activation);
@@ -311,10 +466,10 @@ impl Dense<'_> {
         };
         let partial: Vec<(Vec<f32>, Vec<f32>)> = match dx {
             Some(dx) => blocks
-                .zip(dx.par_chunks_mut(BLOCK * k))
-                .map(|(((g, kept), x), dx)| block(g, kept, x, Some(dx)))
+                .zip(dx.par_chunks_mut(block * k))
+                .map(|(((g, kept), x), dx)| gradients(g, kept, x, Some(dx)))
                 .collect(),
-            None => blocks.map(|((g, kept), x)| block(g, kept, x, None)).collect(),
+            None => blocks.map(|((g, kept), x)| gradients(g, kept, x, None)).collect(),
         };
         dw.fill(0.0);
         for (dw_part, db_part) in &partial {
@@ -394,8 +549,8 @@ mod tests {
 
     #[test]
     fn elementary_functions_are_close_to_the_reference() {
-        fn worst<const FMA: bool>() -> [f64; 3] {
-            let mut worst = [0.0f64; 3];
+        fn worst<const FMA: bool>() -> [f64; 5] {
+            let mut worst = [0.0f64; 5];
             for i in -860_000..=860_000 {
                 let x = i as f32 * 1e-4;
                 let exact = f64::from(x);
@@ -403,11 +558,16 @@ mod tests {
                 worst[0] = worst[0].max((f64::from(tanh::<FMA>(x)) - exact.tanh()).abs());
                 worst[1] = worst[1].max(relative(exp::<FMA>(x), exact.exp()));
                 worst[2] = worst[2].max(relative(sigmoid::<FMA>(x), 1.0 / (1.0 + (-exact).exp())));
+                let cdf = 0.5 * libm::erfc(-exact * std::f64::consts::FRAC_1_SQRT_2);
+                let density = (-0.5 * exact * exact).exp() / (2.0 * std::f64::consts::PI).sqrt();
+                worst[3] = worst[3].max((f64::from(gelu::<FMA>(x)) - exact * cdf).abs() / (1.0 + exact.abs()));
+                worst[4] = worst[4].max((f64::from(gelu_derivative::<FMA>(x)) - cdf - exact * density).abs());
             }
             worst
         }
         for worst in [worst::<false>(), worst::<true>()] {
             assert!(worst[0] < 4e-7 && worst[1] < 3e-7 && worst[2] < 4e-7, "largest errors {worst:?}");
+            assert!(worst[3] < 2e-7 && worst[4] < 3e-7, "largest errors {worst:?}");
         }
     }
 
