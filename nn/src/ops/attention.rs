@@ -61,16 +61,13 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: A
     }
     let shape = Shape { batch, queries, keys, heads, size: width / heads };
     host_op::apply([Parent::new(q), Parent::new(k), Parent::new(v)], |[q, k, v]| {
-        let visible: Vec<u32> = (0..batch)
-            .flat_map(|b| (0..queries).map(move |i| mask.visible(b, i, queries, keys) as u32))
-            .collect();
+        let visible: Vec<u32> =
+            (0..batch).flat_map(|b| (0..queries).map(move |i| mask.visible(b, i, queries, keys) as u32)).collect();
         let mut weights = vec![0.0; batch * heads * queries * keys];
         let mut y = vec![0.0; batch * queries * width];
         if !y.is_empty() && keys > 0 {
-            y.par_chunks_mut(queries * width)
-                .zip(weights.par_chunks_mut(heads * queries * keys))
-                .enumerate()
-                .for_each(|(b, (y, weights))| {
+            y.par_chunks_mut(queries * width).zip(weights.par_chunks_mut(heads * queries * keys)).enumerate().for_each(
+                |(b, (y, weights))| {
                     let rows = |t: &FlexTensor, n: usize| -> std::ops::Range<usize> {
                         debug_assert_eq!(t.layout().shape()[1], n);
                         b * n * width..(b + 1) * n * width
@@ -83,7 +80,8 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, mask: A
                         weights,
                         y,
                     );
-                });
+                },
+            );
         }
         let op = Attention { shape, q: q.clone(), k: k.clone(), v: v.clone(), weights: Arc::new(weights) };
         (host_op::tensor(y, [batch, queries, width]), op)

@@ -12,12 +12,7 @@ use super::kernel::{lane_sum, row_block};
 
 /// `(x - mean) / sqrt(variance + epsilon) * weight + bias` over the last dimension of `x: [..., C]`, with `weight: [C]`
 /// and `bias: [C]`.
-pub fn layer_norm<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<1>,
-    bias: Option<Tensor<1>>,
-    epsilon: f64,
-) -> Tensor<D> {
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, bias: Option<Tensor<1>>, epsilon: f64) -> Tensor<D> {
     if !on_host(&x) {
         return stock(x, weight, bias, epsilon);
     }
@@ -40,11 +35,9 @@ pub fn layer_norm<const D: usize>(
         (host_op::tensor(y, shape), op)
     };
     match bias {
-        Some(bias) => {
-            host_op::apply([Parent::new(x), Parent::new(weight), Parent::new(bias)], |[x, weight, bias]| {
-                forward(x, weight, Some(bias))
-            })
-        }
+        Some(bias) => host_op::apply([Parent::new(x), Parent::new(weight), Parent::new(bias)], |[x, weight, bias]| {
+            forward(x, weight, Some(bias))
+        }),
         None => host_op::apply([Parent::new(x), Parent::new(weight)], |[x, weight]| forward(x, weight, None)),
     }
 }
@@ -151,12 +144,7 @@ mod tests {
                 |[x, w, b]| layer_norm(x, row(w), Some(row(b)), 1e-5),
                 |[x, w, b]| stock(x, row(w), Some(row(b)), 1e-5),
             );
-            agree(
-                "without",
-                [x, w],
-                |[x, w]| layer_norm(x, row(w), None, 1e-5),
-                |[x, w]| stock(x, row(w), None, 1e-5),
-            );
+            agree("without", [x, w], |[x, w]| layer_norm(x, row(w), None, 1e-5), |[x, w]| stock(x, row(w), None, 1e-5));
         }
     }
 }

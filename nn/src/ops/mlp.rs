@@ -164,7 +164,8 @@ mod tests {
     fn agrees_with_the_stock_ops() {
         let device = Device::flex().autodiff();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.5), &device);
-        for activation in [Activation::Identity, Activation::Tanh, Activation::Relu, Activation::Silu, Activation::Gelu] {
+        for activation in [Activation::Identity, Activation::Tanh, Activation::Relu, Activation::Silu, Activation::Gelu]
+        {
             for (rows, sizes) in
                 [(5, vec![3, 7]), (33, vec![4, 64, 2]), (130, vec![4, 64, 64, 3]), (700, vec![8, 96, 96, 64, 40, 1])]
             {

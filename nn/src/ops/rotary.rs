@@ -115,9 +115,7 @@ mod tests {
     #[test]
     fn dot_products_depend_on_the_distance_alone() {
         let (q, k) = (random([1, 1, 16], 1).inner(), random([1, 1, 16], 2).inner());
-        let dot = |i: usize, j: usize| {
-            (rotary(q.clone(), 2, i) * rotary(k.clone(), 2, j)).sum().into_scalar::<f32>()
-        };
+        let dot = |i: usize, j: usize| (rotary(q.clone(), 2, i) * rotary(k.clone(), 2, j)).sum().into_scalar::<f32>();
         assert!((dot(7, 3) - dot(104, 100)).abs() < 1e-4);
         assert!((dot(7, 3) - dot(7, 5)).abs() > 1e-3);
     }
