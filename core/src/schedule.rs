@@ -38,6 +38,34 @@ impl Schedule {
     }
 }
 
+/// A learning rate that rises over the first steps and falls along half a cosine (Loshchilov & Hutter 2017,
+/// <https://arxiv.org/abs/1608.03983>, without restarts), as Transformers are trained with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct WarmupCosine {
+    /// The largest value.
+    pub peak: f64,
+    /// The value from step `steps` on.
+    pub end: f64,
+    /// Steps over which the value rises from nearly zero to `peak`.
+    pub warmup: u64,
+    /// The step at which `end` is reached.
+    pub steps: u64,
+}
+
+impl WarmupCosine {
+    /// The value at a step, counted from 0.
+    pub fn value(&self, step: u64) -> f64 {
+        if step < self.warmup {
+            return self.peak * (step + 1) as f64 / (self.warmup + 1) as f64;
+        }
+        if step >= self.steps {
+            return self.end;
+        }
+        let progress = (step - self.warmup) as f64 / (self.steps - self.warmup) as f64;
+        self.end + 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()) * (self.peak - self.end)
+    }
+}
+
 impl From<f64> for Schedule {
     fn from(value: f64) -> Self {
         Self::Constant(value)
@@ -105,6 +133,15 @@ impl<'de> Deserialize<'de> for Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn warm_up_and_cosine_meet_at_the_peak() {
+        let rate = WarmupCosine { peak: 1.0, end: 0.1, warmup: 4, steps: 24 };
+        let at = |step| (rate.value(step) * 1e3).round() / 1e3;
+        assert_eq!([0, 3, 4, 9, 14, 24, 99].map(at), [0.2, 0.8, 1.0, 0.868, 0.55, 0.1, 0.1]);
+        let none = WarmupCosine { warmup: 0, steps: 0, ..rate };
+        assert_eq!(none.value(0), 0.1);
+    }
 
     #[test]
     fn values() {

@@ -3,8 +3,11 @@
 pub mod data;
 pub mod diffusion;
 mod error;
+mod error;
+pub mod gpt;
 mod model;
 mod registry;
+pub mod text;
 
 pub use error::GenerativeError;
 pub use model::{Model, ModelSetting, ModelTask, SampleReport, SampleRequest};

@@ -2,12 +2,14 @@
 
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
+use crate::gpt;
 use crate::model::{Model, ModelSetting};
 
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
     crate::diffusion::SPEC,
+    gpt::SPEC,
 ];
 
 /// What is registered of a model.

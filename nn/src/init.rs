@@ -37,6 +37,12 @@ pub fn uniform(rows: usize, columns: usize, bound: f64, rng: &mut StreamRng, dev
     Tensor::from_data(TensorData::new(values, [rows, columns]), device)
 }
 
+/// Independent normal numbers with mean zero and the given standard deviation.
+pub fn normal<const D: usize>(shape: [usize; D], std: f64, rng: &mut StreamRng, device: &Device) -> Tensor<D> {
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| std as f32 * rng.normal()).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
+}
+
 #[cfg(test)]
 mod tests {
     use hotfire_core::seed::stream;

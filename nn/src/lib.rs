@@ -1,11 +1,13 @@
 //! Network blocks shared by agents and generative models: initialisation, dense networks, distributions, optimizers and
 //! the fused CPU ops they run on.
 
+pub mod attention;
 mod conv;
 pub mod distributions;
 mod ema;
 mod gru;
 mod init;
+pub mod init;
 mod mlp;
 mod noisy;
 pub mod ops;
@@ -15,6 +17,10 @@ mod torso;
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
 pub use gru::{CompiledGru, Gru};
+pub mod transformer;
+
+pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
+pub use ema::{ema, warmed_up};
 pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};

@@ -11,9 +11,13 @@ use burn::backend::Flex;
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::{Gradients, TensorData};
+use rayon::prelude::*;
 
 use crate::ops::host;
 use crate::ops::kernel::{AdamScalars, adam_step, sum_of_squares};
+
+/// Elements of one unit of parallel work: a small parameter is stepped on one thread.
+const BLOCK: usize = 1 << 14;
 
 /// Settings of [`Adam`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,13 +30,22 @@ pub struct AdamConfig {
     pub epsilon: f64,
     /// Decoupled weight decay, as a rate times the learning rate.
     pub weight_decay: f64,
+    /// Whether only matrices decay, not vectors (biases, gains of normalisations).
+    pub decay_matrices_only: bool,
     /// Largest global gradient norm; longer gradients are scaled down to it.
     pub max_grad_norm: Option<f64>,
 }
 
 impl Default for AdamConfig {
     fn default() -> Self {
-        Self { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay: 0.0, max_grad_norm: None }
+        Self {
+            beta_1: 0.9,
+            beta_2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.0,
+            decay_matrices_only: false,
+            max_grad_norm: None,
+        }
     }
 }
 
@@ -92,6 +105,8 @@ impl Adam {
             epsilon: (c.epsilon * correction_2) as f32,
             decay: (1.0 - learning_rate * c.weight_decay) as f32,
         };
+        let vectors = AdamScalars { decay: if c.decay_matrices_only { 1.0 } else { scalars.decay }, ..scalars };
+        let scalars = [vectors, scalars];
         let mut step = Step { gradients: &mut gradients, moments: &mut self.moments, at: 0, scalars };
         let module = module.map(&mut step);
         (module, norm)
@@ -194,7 +209,8 @@ struct Step<'a> {
     gradients: &'a mut Gradients,
     moments: &'a mut Vec<Moments>,
     at: usize,
-    scalars: AdamScalars,
+    /// Of vectors and of parameters of two dimensions or more.
+    scalars: [AdamScalars; 2],
 }
 
 impl ModuleMapper for Step<'_> {
@@ -210,10 +226,11 @@ impl ModuleMapper for Step<'_> {
         let moments = &mut self.moments[self.at];
         self.at += 1;
         let gradient = gradient.unwrap_or_else(|| tensor.zeros_like());
+        let scalars = self.scalars[usize::from(D >= 2)];
         let stepped = if host(tensor.clone()).is_some() {
-            host_step(tensor, gradient, moments, self.scalars)
+            host_step(tensor, gradient, moments, scalars)
         } else {
-            device_step(tensor, gradient, moments, self.scalars)
+            device_step(tensor, gradient, moments, scalars)
         };
         let stepped = Tensor::from_inner(stepped).set_require_grad(required);
         Param::from_mapped_value(id, stepped, mapper)
@@ -230,7 +247,11 @@ fn host_step<const D: usize>(
         unreachable!("parameter and gradient lie on the CPU backend")
     };
     let Moments::Host { first, second } = moments else { unreachable!("moments follow their parameter") };
-    adam_step(parameter.storage_mut(), gradient.storage(), first, second, scalars);
+    let (p, g): (&mut [f32], &[f32]) = (parameter.storage_mut(), gradient.storage());
+    p.par_chunks_mut(BLOCK)
+        .zip(g.par_chunks(BLOCK))
+        .zip(first.par_chunks_mut(BLOCK).zip(second.par_chunks_mut(BLOCK)))
+        .for_each(|((p, g), (m, v))| adam_step(p, g, m, v, scalars));
     Tensor::from_primitive::<Flex>(parameter)
 }
 
@@ -336,6 +357,27 @@ mod tests {
         let squared: f64 =
             adam.record(&net).moments.iter().step_by(2).flat_map(|m| &m.1).map(|v| f64::from(*v / 0.1).powi(2)).sum();
         assert!((squared.sqrt() - 0.5).abs() < 1e-3, "clipped norm {}", squared.sqrt());
+    }
+
+    #[test]
+    fn vectors_can_be_left_undecayed() {
+        let (net, _) = network();
+        let zeros = |net: &Mlp| net.forward(Tensor::zeros([1, 3], &Device::flex().autodiff())).mul_scalar(0.0).sum();
+        let biases = |net: Mlp| {
+            struct Ones;
+            impl ModuleMapper for Ones {
+                fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                    param.map(|tensor| tensor.ones_like().set_require_grad(true))
+                }
+            }
+            net.map(&mut Ones)
+        };
+        let net = biases(net);
+        let config = AdamConfig { weight_decay: 0.5, decay_matrices_only: true, ..AdamConfig::default() };
+        let (stepped, _) = Adam::new(config).step(net.clone(), zeros(&net).backward(), 0.1);
+        let values = values(&stepped);
+        assert_eq!(values.iter().filter(|v| **v == 1.0).count(), 16 + 2, "biases keep their values");
+        assert_eq!(values.iter().filter(|v| (**v - 0.95).abs() < 1e-6).count(), 3 * 16 + 16 * 2);
     }
 
     #[test]

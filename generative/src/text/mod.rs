@@ -1,0 +1,13 @@
+//! What models of text share: corpora, tokenizers, sampling, and the training of one network.
+
+mod corpus;
+mod dictionary;
+mod learner;
+mod sampling;
+mod tokenizer;
+
+pub use corpus::{Corpus, Split, TextConfig, read_text};
+pub use dictionary::Dictionary;
+pub use learner::{Learner, OptimizerSetting, check_vocabulary, describe};
+pub use sampling::{NextToken, Sampling, generate};
+pub use tokenizer::{BERT_SPECIAL, Tokenizer, TokenizerKind, TokenizerSetting, UNKNOWN, words};

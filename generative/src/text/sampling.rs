@@ -1,0 +1,269 @@
+//! Text from a language model, a token at a time.
+
+use std::time::Instant;
+
+use hotfire_core::CoreError;
+use hotfire_core::metrics::Metrics;
+use hotfire_core::seed::{StreamRng, stream};
+
+use super::tokenizer::Tokenizer;
+use crate::{SampleReport, SampleRequest};
+
+/// How the next token is drawn from the logits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampling {
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f64,
+    /// Only this many of the likeliest tokens are drawn from; 0 means all.
+    pub top_k: usize,
+    /// Only the fewest tokens whose probabilities reach this sum are drawn from (Holtzman et al. 2020).
+    pub top_p: f64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self { temperature: 0.8, top_k: 0, top_p: 1.0 }
+    }
+}
+
+impl Sampling {
+    /// Draws a token. Equal logits are taken in the order of their numbers.
+    pub fn pick(&self, logits: &[f32], rng: &mut StreamRng) -> u32 {
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        let logit = |id: u32| f64::from(logits[id as usize]);
+        order.sort_by(|a, b| logit(*b).total_cmp(&logit(*a)).then(a.cmp(b)));
+        if self.temperature == 0.0 {
+            return order[0];
+        }
+        if self.top_k > 0 {
+            order.truncate(self.top_k);
+        }
+        let largest = logit(order[0]);
+        let weights: Vec<f64> = order.iter().map(|id| ((logit(*id) - largest) / self.temperature).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let mut kept = 0.0;
+        let mut count = 0;
+        for weight in &weights {
+            kept += weight;
+            count += 1;
+            if kept >= self.top_p * total {
+                break;
+            }
+        }
+        let mut left = rng.uniform_f64() * kept;
+        for (id, weight) in order[..count].iter().zip(&weights) {
+            left -= weight;
+            if left < 0.0 {
+                return *id;
+            }
+        }
+        order[count - 1]
+    }
+}
+
+/// A language model that reads a text once, from left to right.
+pub trait NextToken {
+    /// Forgets what was read.
+    fn restart(&mut self);
+
+    /// Reads on and returns the logits of the token after the last one.
+    fn read(&mut self, ids: &[u32]) -> Vec<f32>;
+
+    /// How many tokens it can have read at most.
+    fn context(&self) -> Option<usize>;
+}
+
+/// Options of [`generate`].
+const OPTIONS: &str = "tokens, temperature, top_k, top_p";
+
+/// Answers a request for text: streams `count` continuations of the prompt to `request.text`.
+///
+/// Beyond the model's context it reads the last half of the context anew, so that a token costs one reading step.
+///
+/// # Errors
+/// For options out of range and prompts that the model can't read.
+pub fn generate(
+    request: &mut SampleRequest<'_>,
+    tokenizer: &Tokenizer,
+    model: &mut dyn NextToken,
+) -> Result<SampleReport, CoreError> {
+    if request.out.is_some() {
+        return Err(CoreError::Usage(
+            "--out: a language model writes text to the standard output, not a picture".into(),
+        ));
+    }
+    let mut sampling = Sampling::default();
+    let mut length = 200usize;
+    for (key, value) in std::mem::take(&mut request.options) {
+        let wrong = |expected: &str| CoreError::Usage(format!("{key}: expected {expected}, found {value}"));
+        let number = || value.parse::<f64>().ok().filter(|v| v.is_finite());
+        match key.as_str() {
+            "tokens" => {
+                length = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong("a whole number above 0"))?;
+            }
+            "temperature" => {
+                sampling.temperature = number().filter(|v| *v >= 0.0).ok_or_else(|| wrong("a number not below 0"))?;
+            }
+            "top_k" => sampling.top_k = value.parse().map_err(|_| wrong("a whole number; 0 means all"))?,
+            "top_p" => {
+                sampling.top_p = number()
+                    .filter(|v| *v > 0.0 && *v <= 1.0)
+                    .ok_or_else(|| wrong("a number above 0 and not above 1"))?;
+            }
+            _ => return Err(CoreError::Usage(format!("{key}: not an option of this model; known: {OPTIONS}"))),
+        }
+    }
+    let prompt = match &request.prompt {
+        Some(prompt) => {
+            tokenizer.encode_known(prompt).map_err(|problem| CoreError::Usage(format!("--prompt: {problem}")))?
+        }
+        None => Vec::new(),
+    };
+    if let Some(context) = model.context().filter(|context| prompt.len() > *context) {
+        let problem =
+            format!("--prompt: expected at most {context} tokens (the model's block), found {}", prompt.len());
+        return Err(CoreError::Usage(problem));
+    }
+    let start = if prompt.is_empty() { vec![tokenizer.id("\n").unwrap_or(0)] } else { prompt.clone() };
+
+    let count = request.count.unwrap_or(1);
+    let started = Instant::now();
+    for sample in 0..count {
+        if count > 1 {
+            (request.text)(&format!("--- {}\n", sample + 1));
+        }
+        let mut rng = stream(request.seed, "text", sample as u64);
+        let mut ids = start.clone();
+        // Without a prompt the text begins after the line break that stands for it.
+        let shown_from = if prompt.is_empty() { 1 } else { 0 };
+        let mut shown = String::new();
+        let mut show = |ids: &[u32], last: bool| {
+            let text = tokenizer.decode(&ids[shown_from..]);
+            // A character may still lack bytes.
+            let whole = last || !text.ends_with('\u{FFFD}');
+            if whole && let Some(more) = text.strip_prefix(shown.as_str()) {
+                (request.text)(more);
+                shown = text;
+            }
+        };
+        show(&ids, false);
+        model.restart();
+        let mut logits = model.read(&ids);
+        let mut read = ids.len();
+        for i in 0..length {
+            ids.push(sampling.pick(&logits, &mut rng));
+            show(&ids, i + 1 == length);
+            if i + 1 == length {
+                break;
+            }
+            logits = match model.context() {
+                Some(context) if read == context => {
+                    model.restart();
+                    read = context.div_ceil(2);
+                    model.read(&ids[ids.len() - read..])
+                }
+                _ => {
+                    read += 1;
+                    model.read(&ids[ids.len() - 1..])
+                }
+            };
+        }
+        (request.text)("\n");
+    }
+    let mut metrics = Metrics::new();
+    metrics.push("tokens", (count * length) as f64);
+    metrics.push("tokens_per_second", (count * length) as f64 / started.elapsed().as_secs_f64().max(1e-9));
+    Ok(SampleReport { files: Vec::new(), metrics })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frequencies(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
+        let mut rng = stream(1, "test", 0);
+        let mut counts = vec![0.0; logits.len()];
+        for _ in 0..20_000 {
+            counts[sampling.pick(logits, &mut rng) as usize] += 1.0 / 20_000.0;
+        }
+        counts
+    }
+
+    #[test]
+    fn draws_follow_temperature_top_k_and_top_p() {
+        let logits = [1.0f32, 3.0, 2.0, 0.0];
+        let close = |got: Vec<f64>, want: [f64; 4]| {
+            assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 0.015), "{got:?} against {want:?}");
+        };
+        let all = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0 };
+        close(frequencies(all, &logits), [0.087, 0.644, 0.237, 0.032]);
+        close(frequencies(Sampling { temperature: 0.5, ..all }, &logits), [0.016, 0.865, 0.117, 0.002]);
+        close(frequencies(Sampling { top_k: 2, ..all }, &logits), [0.0, 0.731, 0.269, 0.0]);
+        close(frequencies(Sampling { top_p: 0.6, ..all }, &logits), [0.0, 1.0, 0.0, 0.0]);
+        close(frequencies(Sampling { top_p: 0.7, ..all }, &logits), [0.0, 0.731, 0.269, 0.0]);
+        close(frequencies(Sampling { temperature: 0.0, ..all }, &logits), [0.0, 1.0, 0.0, 0.0]);
+    }
+
+    /// Prefers the token after the last one it read, and counts what it read.
+    struct Successor {
+        read: usize,
+        longest: usize,
+    }
+
+    impl NextToken for Successor {
+        fn restart(&mut self) {
+            self.read = 0;
+        }
+        fn read(&mut self, ids: &[u32]) -> Vec<f32> {
+            self.read += ids.len();
+            self.longest = self.longest.max(self.read);
+            let next = (ids[ids.len() - 1] as usize + 1) % 5;
+            (0..5).map(|id| if id == next { 9.0 } else { 0.0 }).collect()
+        }
+        fn context(&self) -> Option<usize> {
+            Some(6)
+        }
+    }
+
+    fn tokenizer() -> Tokenizer {
+        let setting = super::super::TokenizerSetting {
+            kind: super::super::TokenizerKind::Char,
+            vocab_size: 8,
+            min_count: 1,
+            lowercase: false,
+        };
+        Tokenizer::train(&setting, "abcde").unwrap()
+    }
+
+    fn answer(prompt: &str, options: &[(&str, &str)]) -> Result<(String, usize), CoreError> {
+        let mut text = String::new();
+        let mut model = Successor { read: 0, longest: 0 };
+        let mut take = |more: &str| text.push_str(more);
+        let mut request = SampleRequest {
+            count: None,
+            out: None,
+            seed: 1,
+            prompt: Some(prompt.into()),
+            options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+            text: &mut take,
+        };
+        generate(&mut request, &tokenizer(), &mut model)?;
+        Ok((text, model.longest))
+    }
+
+    #[test]
+    fn goes_on_beyond_the_context() {
+        let (text, longest) = answer("abc", &[("tokens", "12"), ("temperature", "0")]).unwrap();
+        assert_eq!(text, "abcdeabcdeabcde\n");
+        assert_eq!(longest, 6);
+    }
+
+    #[test]
+    fn wrong_requests_are_refused() {
+        let problem = |prompt: &str, options: &[(&str, &str)]| answer(prompt, options).unwrap_err().to_string();
+        assert_eq!(problem("abcabca", &[]), "--prompt: expected at most 6 tokens (the model's block), found 7");
+        assert_eq!(problem("ax", &[]), "--prompt: byte 1: the character 'x' is not in the dictionary of 5");
+        assert_eq!(problem("a", &[("top_p", "2")]), "top_p: expected a number above 0 and not above 1, found 2");
+        assert!(problem("a", &[("steps", "3")]).starts_with("steps: not an option of this model"));
+    }
+}
