@@ -25,7 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::ModelSpec;
 use crate::text::{
-    Corpus, Learner, NextToken, OptimizerSetting, Split, TextConfig, check_vocabulary, describe, generate,
+    AttentionMaps, Corpus, Learner, NextToken, OptimizerSetting, Split, TextConfig, check_vocabulary, describe,
+    generate,
 };
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
 
@@ -367,6 +368,19 @@ impl Model for Gpt {
             device: self.device.clone().inner(),
         };
         generate(request, &self.corpus.tokenizer, &mut reader)
+    }
+
+    fn attention(&self, text: &str) -> Result<AttentionMaps, CoreError> {
+        let tokenizer = &self.corpus.tokenizer;
+        let ids = tokenizer.encode_known(text).map_err(CoreError::Usage)?;
+        if ids.is_empty() || ids.len() > self.config.block {
+            let problem =
+                format!("expected 1 to {} tokens (the model's block), found {}", self.config.block, ids.len());
+            return Err(CoreError::Usage(problem));
+        }
+        let data = TensorData::new(ids.iter().map(|id| *id as i32).collect::<Vec<_>>(), [1, ids.len()]);
+        let ids_tensor = Tensor::from_data(data, &self.device.clone().inner());
+        Ok(AttentionMaps::new(tokenizer, &ids, self.learner.net.valid().attention_weights(ids_tensor)))
     }
 }
 

@@ -3,8 +3,13 @@
 pub mod data;
 pub mod diffusion;
 mod error;
+pub mod bert;
+pub mod bert_classifier;
+pub mod embedder;
+pub mod encoder;
 mod error;
 pub mod gpt;
+pub mod huggingface;
 mod model;
 mod registry;
 pub mod text;

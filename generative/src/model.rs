@@ -8,7 +8,9 @@ use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::task::Task;
 
+use crate::embedder::Embedder;
 use crate::registry::model;
+use crate::text::AttentionMaps;
 
 /// A generative or sequence model that trains as a [`Task`] and can be sampled from.
 pub trait Model: Task + Send {
@@ -17,6 +19,22 @@ pub trait Model: Task + Send {
     /// # Errors
     /// For an option that the model does not know, or a file that can't be written.
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError>;
+
+    /// The encoder of sentences that the model has learned.
+    ///
+    /// # Errors
+    /// For a model that doesn't learn one.
+    fn embedder(&self) -> Result<Embedder, CoreError> {
+        Err(CoreError::Usage("this model has no sentence embeddings; bert has".into()))
+    }
+
+    /// What each attention head looks at in a text.
+    ///
+    /// # Errors
+    /// For a model without attention over text, or a text that it can't read.
+    fn attention(&self, _text: &str) -> Result<AttentionMaps, CoreError> {
+        Err(CoreError::Usage("this model has no attention over text; gpt and bert have".into()))
+    }
 }
 
 /// What to sample.

@@ -2,14 +2,16 @@
 
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
-use crate::gpt;
 use crate::model::{Model, ModelSetting};
+use crate::{bert, bert_classifier, gpt};
 
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
     crate::diffusion::SPEC,
     gpt::SPEC,
+    bert::SPEC,
+    bert_classifier::SPEC,
 ];
 
 /// What is registered of a model.

@@ -68,7 +68,12 @@ pub enum Tokenizer {
         lowercase: bool,
     },
     /// Byte-level BPE, WordPiece, or whatever a `tokenizer.json` describes.
-    Subword(Box<tokenizers::Tokenizer>),
+    Subword {
+        /// The tokenizer of the `tokenizers` crate, without padding and truncation.
+        tokenizer: Box<tokenizers::Tokenizer>,
+        /// The longest sequence that its file asks for, with special tokens.
+        max_length: Option<usize>,
+    },
 }
 
 /// Our own schemes as they are saved.
@@ -103,10 +108,8 @@ impl Tokenizer {
                 let dictionary = Dictionary::build(words(&text), &[UNKNOWN], setting.min_count);
                 Self::Word { dictionary, lowercase: setting.lowercase }
             }
-            TokenizerKind::Bpe => Self::Subword(Box::new(train_bpe(setting.vocab_size, text).map_err(text_of)?)),
-            TokenizerKind::Wordpiece => {
-                Self::Subword(Box::new(train_wordpiece(setting.vocab_size, text).map_err(text_of)?))
-            }
+            TokenizerKind::Bpe => subword(train_bpe(setting.vocab_size, text).map_err(text_of)?),
+            TokenizerKind::Wordpiece => subword(train_wordpiece(setting.vocab_size, text).map_err(text_of)?),
         })
     }
 
@@ -131,8 +134,7 @@ impl Tokenizer {
     pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
         let value: serde_json::Value = serde_json::from_slice(bytes).map_err(|e| format!("malformed JSON: {e}"))?;
         if value.get("type").is_none() {
-            let tokenizer = tokenizers::Tokenizer::from_bytes(bytes).map_err(text_of)?;
-            return Ok(Self::Subword(Box::new(tokenizer)));
+            return Ok(subword(tokenizers::Tokenizer::from_bytes(bytes).map_err(text_of)?));
         }
         let saved: Saved = serde_json::from_value(value).map_err(|e| format!("not a tokenizer: {e}"))?;
         let dictionary = Dictionary::from_parts(saved.tokens, saved.counts, saved.special)?;
@@ -146,7 +148,9 @@ impl Tokenizer {
     /// The whole tokenizer as JSON.
     pub fn to_json(&self) -> String {
         let (kind, dictionary, lowercase) = match self {
-            Self::Subword(tokenizer) => return tokenizer.to_string(true).expect("a tokenizer always serializes"),
+            Self::Subword { tokenizer, .. } => {
+                return tokenizer.to_string(true).expect("a tokenizer always serializes");
+            }
             Self::Char(dictionary) => (TokenizerKind::Char, dictionary, false),
             Self::Word { dictionary, lowercase } => (TokenizerKind::Word, dictionary, *lowercase),
         };
@@ -164,7 +168,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> usize {
         match self {
             Self::Char(dictionary) | Self::Word { dictionary, .. } => dictionary.len(),
-            Self::Subword(tokenizer) => tokenizer.get_vocab_size(true),
+            Self::Subword { tokenizer, .. } => tokenizer.get_vocab_size(true),
         }
     }
 
@@ -192,7 +196,9 @@ impl Tokenizer {
                     })
                     .collect()
             }
-            Self::Subword(tokenizer) => Ok(tokenizer.encode_fast(text, false).map_err(text_of)?.get_ids().to_vec()),
+            Self::Subword { tokenizer, .. } => {
+                Ok(tokenizer.encode_fast(text, false).map_err(text_of)?.get_ids().to_vec())
+            }
         }
     }
 
@@ -215,7 +221,15 @@ impl Tokenizer {
         match self {
             Self::Char(dictionary) => ids.iter().filter_map(|id| dictionary.token(*id)).collect(),
             Self::Word { dictionary, .. } => join_words(ids.iter().filter_map(|id| dictionary.token(*id))),
-            Self::Subword(tokenizer) => tokenizer.decode(ids, true).unwrap_or_default(),
+            Self::Subword { tokenizer, .. } => tokenizer.decode(ids, true).unwrap_or_default(),
+        }
+    }
+
+    /// The longest sequence that the tokenizer's file asks for, with special tokens.
+    pub fn max_length(&self) -> Option<usize> {
+        match self {
+            Self::Subword { max_length, .. } => *max_length,
+            _ => None,
         }
     }
 
@@ -223,7 +237,7 @@ impl Tokenizer {
     pub fn id(&self, token: &str) -> Option<u32> {
         match self {
             Self::Char(dictionary) | Self::Word { dictionary, .. } => dictionary.id(token),
-            Self::Subword(tokenizer) => tokenizer.token_to_id(token),
+            Self::Subword { tokenizer, .. } => tokenizer.token_to_id(token),
         }
     }
 
@@ -231,7 +245,7 @@ impl Tokenizer {
     pub fn token(&self, id: u32) -> Option<String> {
         match self {
             Self::Char(dictionary) | Self::Word { dictionary, .. } => dictionary.token(id).map(str::to_owned),
-            Self::Subword(tokenizer) => {
+            Self::Subword { tokenizer, .. } => {
                 let token = tokenizer.id_to_token(id)?;
                 // Byte-level BPE writes bytes as printable stand-ins; a token of whole characters is shown as those.
                 let is_byte_level = matches!(tokenizer.get_model(), tokenizers::ModelWrapper::BPE(_));
@@ -245,7 +259,7 @@ impl Tokenizer {
     pub fn dictionary(&self) -> Option<&Dictionary> {
         match self {
             Self::Char(dictionary) | Self::Word { dictionary, .. } => Some(dictionary),
-            Self::Subword(_) => None,
+            Self::Subword { .. } => None,
         }
     }
 }
@@ -295,6 +309,14 @@ fn join_words<'a>(words: impl Iterator<Item = &'a str>) -> String {
         glue = matches!(word, "\n" | "(" | "[" | "{");
     }
     text
+}
+
+/// Batches pad their sequences themselves, and a corpus is longer than any sentence.
+fn subword(mut tokenizer: tokenizers::Tokenizer) -> Tokenizer {
+    let max_length = tokenizer.get_truncation().map(|truncation| truncation.max_length);
+    tokenizer.with_padding(None);
+    tokenizer.with_truncation(None).expect("no truncation is always possible");
+    Tokenizer::Subword { tokenizer: Box::new(tokenizer), max_length }
 }
 
 fn special(tokens: &[&str]) -> Vec<AddedToken> {
@@ -359,5 +381,5 @@ fn bert_vocabulary(bytes: &[u8]) -> Result<Tokenizer, String> {
         tokenizer.add_special_tokens(special(&BERT_SPECIAL))?;
         with_bert_processing(tokenizer)
     };
-    build().map(|tokenizer| Tokenizer::Subword(Box::new(tokenizer))).map_err(text_of)
+    build().map(subword).map_err(text_of)
 }
