@@ -22,6 +22,14 @@ pub enum Command {
     Sample(SampleArgs),
     /// Search over configurations with many runs; the same command goes on with a sweep that was stopped.
     Sweep(SweepArgs),
+    /// Show a text as tokens, their numbers and the dictionary.
+    Tokens(TokensArgs),
+    /// Draw what each attention head of a trained model looks at in a text.
+    Attention(AttentionArgs),
+    /// Turn the lines of a file into vectors.
+    Embed(EmbedArgs),
+    /// Rank the lines of a file by their likeness to a query.
+    Similar(SimilarArgs),
     /// List environments, algorithms and models.
     List(ListArgs),
     /// Look at an environment.
@@ -118,6 +126,80 @@ pub enum LauncherKind {
     Local,
     /// A job array on a Slurm cluster.
     Slurm,
+pub struct TokensArgs {
+    /// The text.
+    pub text: String,
+    /// char, word, bpe or wordpiece; or a tokenizer.json, or a folder or run that has one.
+    #[arg(long, default_value = "word")]
+    pub tokenizer: String,
+    /// The texts to learn the dictionary from; the text itself without them.
+    #[arg(long, value_name = "FILE.txt", num_args = 1..)]
+    pub train: Vec<PathBuf>,
+    /// Number of tokens that bpe and wordpiece learn.
+    #[arg(long, default_value_t = 1000)]
+    pub vocab_size: usize,
+    /// Words that are rarer are unknown.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub min_count: u64,
+    /// Bring words to lower case.
+    #[arg(long)]
+    pub lowercase: bool,
+    /// Write the tokenizer to this file.
+    #[arg(long, value_name = "FILE.json")]
+    pub save: Option<PathBuf>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct AttentionArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The text to look at.
+    pub text: String,
+    /// The picture to write.
+    #[arg(long, value_name = "FILE.png")]
+    pub out: Option<PathBuf>,
+    /// Print tokens and weights as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct EmbedArgs {
+    /// The run of a bert, or a folder with config.json, model.safetensors and tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// The text file, a sentence a line.
+    #[arg(long, value_name = "FILE.txt")]
+    pub input: PathBuf,
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SimilarArgs {
+    /// The run of a bert, or a folder with config.json, model.safetensors and tokenizer.json.
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// What to look for.
+    pub query: String,
+    /// The text file, a sentence a line.
+    pub file: PathBuf,
+    /// Number of lines to show.
+    #[arg(long, default_value_t = 10)]
+    pub count: usize,
+    /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Print one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

@@ -1,11 +1,14 @@
 //! The `hotfire` command: trains, evaluates and samples agents and models, and tells what there is.
 
+mod attention;
 mod cli;
 mod doctor;
+mod embed;
 mod eval;
 mod list;
 mod sample;
 mod sweep;
+mod tokens;
 mod train;
 
 use std::process::ExitCode;
@@ -22,6 +25,10 @@ fn main() -> ExitCode {
         cli::Command::Eval(args) => eval::eval(&args),
         cli::Command::Sample(args) => sample::sample(&args),
         cli::Command::Sweep(args) => sweep::sweep(&args),
+        cli::Command::Tokens(args) => tokens::tokens(&args),
+        cli::Command::Attention(args) => attention::attention(&args),
+        cli::Command::Embed(args) => embed::embed(&args),
+        cli::Command::Similar(args) => embed::similar(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id } => list::check_env(&id),

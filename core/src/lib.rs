@@ -8,6 +8,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod heat_map;
 pub mod media;
 pub mod metrics;
 pub mod plot;

@@ -30,10 +30,10 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - 28.0;
 const BOTTOM: f64 = HEIGHT - 54.0;
 
-const PAGE: RGBColor = RGBColor(0xFC, 0xFD, 0xFE);
-const INK: RGBColor = RGBColor(0x27, 0x32, 0x4A);
-const MUTED: RGBColor = RGBColor(0x6B, 0x78, 0x90);
-const RULE: RGBColor = RGBColor(0xE3, 0xE9, 0xF1);
+pub(crate) const PAGE: RGBColor = RGBColor(0xFC, 0xFD, 0xFE);
+pub(crate) const INK: RGBColor = RGBColor(0x27, 0x32, 0x4A);
+pub(crate) const MUTED: RGBColor = RGBColor(0x6B, 0x78, 0x90);
+pub(crate) const RULE: RGBColor = RGBColor(0xE3, 0xE9, 0xF1);
 const AXIS: RGBColor = RGBColor(0xA9, 0xB5, 0xC7);
 const GOAL: RGBColor = RGBColor(0x18, 0xA9, 0x7B);
 const SERIES: [RGBColor; 8] = [
@@ -152,14 +152,7 @@ struct Page<'a>(BitMapBackend<'a>);
 
 impl<'a> Page<'a> {
     fn new(drawn: &'a mut [u8], size: (u32, u32)) -> Drawn<Self> {
-        static FONTS: OnceLock<bool> = OnceLock::new();
-        let registered = FONTS.get_or_init(|| {
-            let regular = include_bytes!("../assets/Roboto-Regular.ttf");
-            let medium = include_bytes!("../assets/Roboto-Medium.ttf");
-            register_font("roboto", FontStyle::Normal, regular).is_ok()
-                && register_font("roboto", FontStyle::Bold, medium).is_ok()
-        });
-        if !registered {
+        if !register_fonts() {
             return Err("the built-in font is not readable".into());
         }
         Ok(Self(BitMapBackend::with_buffer(drawn, size)))
@@ -241,6 +234,17 @@ impl<'a> Page<'a> {
     }
 }
 
+/// Makes the program's own font known to plotters as `roboto`; whether that went well.
+pub(crate) fn register_fonts() -> bool {
+    static FONTS: OnceLock<bool> = OnceLock::new();
+    *FONTS.get_or_init(|| {
+        let regular = include_bytes!("../assets/Roboto-Regular.ttf");
+        let medium = include_bytes!("../assets/Roboto-Medium.ttf");
+        register_font("roboto", FontStyle::Normal, regular).is_ok()
+            && register_font("roboto", FontStyle::Bold, medium).is_ok()
+    })
+}
+
 fn font(size: f64, style: FontStyle) -> TextStyle<'static> {
     FontDesc::new(FontFamily::Name("roboto"), size * SCALE, style).into()
 }
@@ -250,7 +254,7 @@ fn pixel((x, y): (f64, f64)) -> (i32, i32) {
 }
 
 /// Means of squares of pixels.
-fn averaged(drawn: &[u8], width: u32, height: u32) -> (u32, u32, Vec<u8>) {
+pub(crate) fn averaged(drawn: &[u8], width: u32, height: u32) -> (u32, u32, Vec<u8>) {
     let (k, stride) = (SAMPLES as usize, 3 * width as usize);
     let (w, h) = (width / SAMPLES, height / SAMPLES);
     let mut rgb = Vec::with_capacity(3 * (w * h) as usize);

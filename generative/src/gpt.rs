@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::registry::ModelSpec;
 use crate::text::{
     AttentionMaps, Corpus, Learner, NextToken, OptimizerSetting, Split, TextConfig, check_vocabulary, describe,
-    generate,
+    generate, write_sample,
 };
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
 
@@ -322,20 +322,8 @@ impl Task for Gpt {
     }
 
     fn media(&mut self, dir: &Path) -> Result<Vec<PathBuf>, CoreError> {
-        let path = dir.join("sample.txt");
-        let mut text = String::new();
-        let mut take = |more: &str| text.push_str(more);
-        let mut request = SampleRequest {
-            count: None,
-            out: None,
-            seed: self.seed,
-            prompt: None,
-            options: vec![("tokens".into(), "500".into())],
-            text: &mut take,
-        };
-        self.sample(&mut request)?;
-        std::fs::write(&path, text).map_err(CoreError::io(&path, "write"))?;
-        Ok(vec![path])
+        let seed = self.seed;
+        write_sample(self, &dir.join("sample.txt"), seed)
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

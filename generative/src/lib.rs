@@ -1,10 +1,9 @@
 //! Generative and sequence models. [`MODELS`] lists them; a new one is a file with a `SPEC` and one line in the list.
 
-pub mod data;
-pub mod diffusion;
-mod error;
 pub mod bert;
 pub mod bert_classifier;
+pub mod data;
+pub mod diffusion;
 pub mod embedder;
 pub mod encoder;
 mod error;
@@ -12,6 +11,7 @@ pub mod gpt;
 pub mod huggingface;
 mod model;
 mod registry;
+pub mod rnn;
 pub mod text;
 
 pub use error::GenerativeError;

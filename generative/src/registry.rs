@@ -3,12 +3,13 @@
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
 use crate::model::{Model, ModelSetting};
-use crate::{bert, bert_classifier, gpt};
+use crate::{bert, bert_classifier, diffusion, gpt, rnn};
 
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
-    crate::diffusion::SPEC,
+    diffusion::SPEC,
+    rnn::SPEC,
     gpt::SPEC,
     bert::SPEC,
     bert_classifier::SPEC,

@@ -22,8 +22,8 @@ impl AttentionMaps {
             values.chunks_exact(rows * columns).map(<[f32]>::to_vec).collect()
         };
         let name = |id: &u32| match tokenizer.token(*id).unwrap_or_default().as_str() {
-            "\n" => "↵".to_owned(),
-            " " => "␣".to_owned(),
+            "\n" => "¶".to_owned(),
+            " " => "·".to_owned(),
             token => token.to_owned(),
         };
         Self { tokens: ids.iter().map(name).collect(), layers: layers.into_iter().map(read).collect() }

@@ -12,6 +12,6 @@ pub use attention_map::AttentionMaps;
 pub use corpus::{Corpus, Split, TextConfig, read_text};
 pub use dictionary::Dictionary;
 pub use learner::{Learner, OptimizerSetting, check_vocabulary, describe};
-pub use sampling::{NextToken, Sampling, generate};
+pub use sampling::{NextToken, Sampling, generate, write_sample};
 pub use sentences::sentences;
 pub use tokenizer::{BERT_SPECIAL, Tokenizer, TokenizerKind, TokenizerSetting, UNKNOWN, words};

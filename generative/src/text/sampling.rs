@@ -1,5 +1,6 @@
 //! Text from a language model, a token at a time.
 
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hotfire_core::CoreError;
@@ -7,7 +8,7 @@ use hotfire_core::metrics::Metrics;
 use hotfire_core::seed::{StreamRng, stream};
 
 use super::tokenizer::Tokenizer;
-use crate::{SampleReport, SampleRequest};
+use crate::{Model, SampleReport, SampleRequest};
 
 /// How the next token is drawn from the logits.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -174,6 +175,26 @@ pub fn generate(
     metrics.push("tokens", (count * length) as f64);
     metrics.push("tokens_per_second", (count * length) as f64 / started.elapsed().as_secs_f64().max(1e-9));
     Ok(SampleReport { files: Vec::new(), metrics })
+}
+
+/// Writes 500 tokens of a language model to a file, which it returns.
+///
+/// # Errors
+/// If the file can't be written.
+pub fn write_sample(model: &mut dyn Model, path: &Path, seed: u64) -> Result<Vec<PathBuf>, CoreError> {
+    let mut text = String::new();
+    let mut take = |more: &str| text.push_str(more);
+    let mut request = SampleRequest {
+        count: None,
+        out: None,
+        seed,
+        prompt: None,
+        options: vec![("tokens".into(), "500".into())],
+        text: &mut take,
+    };
+    model.sample(&mut request)?;
+    std::fs::write(path, text).map_err(CoreError::io(path, "write"))?;
+    Ok(vec![path.to_path_buf()])
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! node; one op over a whole network with vectorised activations takes a fraction of the time. Both paths compute the
 //! same function; the tests compare values and gradients.
 
+mod attention;
 #[cfg(test)]
 mod check;
 mod conv2d;
@@ -15,6 +16,7 @@ mod attention;
 mod cross_entropy;
 mod embedding;
 mod gelu;
+mod group_norm;
 mod host_op;
 pub(crate) mod kernel;
 mod layer_norm;
