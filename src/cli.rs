@@ -126,6 +126,9 @@ pub enum LauncherKind {
     Local,
     /// A job array on a Slurm cluster.
     Slurm,
+}
+
+#[derive(Debug, Args)]
 pub struct TokensArgs {
     /// The text.
     pub text: String,
