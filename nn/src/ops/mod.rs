@@ -5,18 +5,18 @@
 //! same function; the tests compare values and gradients.
 
 mod attention;
+mod attention;
 #[cfg(test)]
 mod check;
 mod conv2d;
 mod conv_transpose2d;
-mod direct;
-mod group_norm;
-pub mod gru;
-mod attention;
 mod cross_entropy;
+mod direct;
 mod embedding;
 mod gelu;
 mod group_norm;
+mod group_norm;
+pub mod gru;
 mod host_op;
 pub(crate) mod kernel;
 mod layer_norm;
