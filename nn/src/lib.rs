@@ -6,21 +6,17 @@ mod conv;
 pub mod distributions;
 mod ema;
 mod gru;
-mod init;
 pub mod init;
 mod mlp;
 mod noisy;
 pub mod ops;
 mod optim;
 mod torso;
-
-pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
-pub use ema::{ema, warmed_up};
-pub use gru::{CompiledGru, Gru};
 pub mod transformer;
 
 pub use conv::{Conv2d, ConvTranspose2d, GroupNorm, Linear};
 pub use ema::{ema, warmed_up};
+pub use gru::{CompiledGru, Gru};
 pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};

@@ -5,7 +5,6 @@
 //! same function; the tests compare values and gradients.
 
 mod attention;
-mod attention;
 #[cfg(test)]
 mod check;
 mod conv2d;
@@ -14,7 +13,6 @@ mod cross_entropy;
 mod direct;
 mod embedding;
 mod gelu;
-mod group_norm;
 mod group_norm;
 pub mod gru;
 mod host_op;
@@ -34,18 +32,6 @@ mod window;
 pub use attention::{AttentionMask, attention, attention_weights};
 pub use conv_transpose2d::conv_transpose2d;
 pub use conv2d::conv2d;
-pub use group_norm::group_norm;
-pub(crate) use host_op::host;
-pub use kernel::Activation;
-pub use mlp::{Layer, linear_act, mlp};
-pub use spatial_attention::spatial_attention;
-pub use upsample::upsample_nearest;
-mod rotary;
-mod softmax;
-#[cfg(test)]
-mod testing;
-
-pub use attention::{AttentionMask, attention, attention_weights};
 pub use cross_entropy::{IGNORE, cross_entropy};
 pub use embedding::embedding;
 pub use gelu::gelu;
