@@ -9,7 +9,7 @@ use crate::cli::AttentionArgs;
 use crate::train::{RunTask, load_run};
 
 pub fn attention(args: &AttentionArgs) -> anyhow::Result<()> {
-    let prepared = load_run(&args.run, &[])?;
+    let prepared = load_run(&args.run, &[], false)?;
     let RunTask::Model(task) = &prepared.task else {
         return Err(CoreError::Usage(format!("{}: holds an agent", args.run.display())).into());
     };
