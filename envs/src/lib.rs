@@ -32,7 +32,7 @@ mod vec_env;
 mod wrappers;
 
 pub use batch::{BatchEnv, Column, Simd};
-pub use box2d::{bipedal_walker, lunar_lander};
+pub use box2d::{bipedal_walker, car_racing, lunar_lander};
 pub use check::check_env;
 pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};

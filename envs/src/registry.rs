@@ -1,6 +1,6 @@
 //! The list of environments. A new one is a file with a `SPEC` and one line in [`ENVS`].
 
-use crate::box2d::{bipedal_walker, lunar_lander};
+use crate::box2d::{bipedal_walker, car_racing, lunar_lander};
 use crate::classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
@@ -32,6 +32,7 @@ pub const ENVS: &[EnvSpec] = &[
     bipedal_walker::SPEC,
     bipedal_walker::HARDCORE_SPEC,
     rocket::SPEC,
+    car_racing::SPEC,
 ];
 
 /// What is registered of an environment.

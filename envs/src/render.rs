@@ -144,11 +144,15 @@ impl Canvas {
     pub(crate) fn new(width: u32, height: u32, center: (f32, f32), scale: f32) -> Self {
         let pixmap = Pixmap::new(width, height).expect("pictures of environments have a small size above zero");
         let (w, h) = (width as f32, height as f32);
-        let to_pixels =
-            Transform::from_row(scale, 0.0, 0.0, -scale, w / 2.0 - scale * center.0, h / 2.0 + scale * center.1);
         let mut canvas = Self { pixmap, to_pixels: Transform::identity() };
         canvas.polygon(&[(0.0, 0.0), (w, 0.0), (w, h), (0.0, h)], Fill::vertical(0.0, SKY_TOP, h, SKY_BOTTOM));
-        canvas.to_pixels = to_pixels;
+        canvas.to_pixels = to_pixels(width, height, center, scale);
+        canvas
+    }
+
+    /// The same picture, with another part of the world on it: for marks that lie over a scene.
+    pub(crate) fn over(mut canvas: Self, center: (f32, f32), scale: f32) -> Self {
+        canvas.to_pixels = to_pixels(canvas.pixmap.width(), canvas.pixmap.height(), center, scale);
         canvas
     }
 
@@ -290,6 +294,12 @@ impl Canvas {
             self.pixmap.fill_path(&path, &fill.paint(), FillRule::Winding, self.to_pixels, None);
         }
     }
+}
+
+/// From the world, with `center` in the middle of a picture and `scale` pixels a unit, to pixels.
+fn to_pixels(width: u32, height: u32, center: (f32, f32), scale: f32) -> Transform {
+    let (w, h) = (width as f32, height as f32);
+    Transform::from_row(scale, 0.0, 0.0, -scale, w / 2.0 - scale * center.0, h / 2.0 + scale * center.1)
 }
 
 /// Points of an arc around `center` from angle `from` to `to` (radians, anticlockwise from `x`), for a line.

@@ -1,4 +1,4 @@
-//! The Box2D family against trajectories recorded from Gymnasium with Box2D 2.3.
+//! The Box2D family against trajectories and pictures recorded from Gymnasium with Box2D 2.3.
 
 mod common;
 
@@ -83,6 +83,61 @@ fn bipedal_walker_replays_gymnasium() {
     assert_replays("BipedalWalker-v3_limit100.jsonl", "BipedalWalker-v3", &[], 100);
     assert_replays("BipedalWalkerHardcore-v3.jsonl", "BipedalWalkerHardcore-v3", &[], 61);
     assert_replays("BipedalWalkerHardcore-v3.jsonl", "BipedalWalker-v3", &[("hardcore", true)], 61);
+}
+
+/// Mean difference of two pictures, and the share of bytes that differ by more than 16.
+fn picture_difference(found: &[u8], expected: &[u8]) -> (f64, f64) {
+    assert_eq!(found.len(), expected.len());
+    let differences = found.iter().zip(expected).map(|(a, b)| a.abs_diff(*b));
+    let (sum, far) =
+        differences.fold((0.0, 0.0), |(sum, far), d| (sum + f64::from(d), far + f64::from(u8::from(d > 16))));
+    (sum / found.len() as f64, far / found.len() as f64)
+}
+
+#[test]
+fn car_racing_replays_gymnasium() {
+    let mut pictures = 0;
+    for episode in common::read_kinds("CarRacing-v3.jsonl", &["episode"]) {
+        let option = |(name, x): (&String, &Value)| {
+            let value = x.as_bool().map(OptionValue::Bool).unwrap_or_else(|| OptionValue::Float(x.as_f64().unwrap()));
+            (name.clone(), value)
+        };
+        let options: Vec<_> = episode["options"].as_object().unwrap().iter().map(option).collect();
+        let mut env = make("CarRacing-v3", &options).unwrap();
+        let mut rng = NpRng::seed(episode["seed"].as_u64().unwrap());
+        let mut row = Buffer::new(env.observation_space(), 1);
+        env.reset(&mut rng, row.as_mut());
+        let mut check_picture = |t: i64, row: &Buffer| {
+            let Some(expected) = episode["frames"][t.to_string()].as_str() else { return };
+            let byte = |i: usize| u8::from_str_radix(&expected[2 * i..2 * i + 2], 16).unwrap();
+            let expected: Vec<u8> = (0..expected.len() / 2).map(byte).collect();
+            let Buffer::U8(found) = row else { panic!("a picture is made of bytes") };
+            // The scene, and below it the indicators with numerals of another typeface.
+            const BAR: usize = 84 * 96 * 3;
+            let (mean, far) = picture_difference(&found[..BAR], &expected[..BAR]);
+            assert!(mean < 0.2 && far < 2e-3, "seed {}, step {t}: scene {mean}, {far}", episode["seed"]);
+            let (mean, far) = picture_difference(&found[BAR..], &expected[BAR..]);
+            assert!(mean < 1.5 && far < 3e-2, "seed {}, step {t}: bar {mean}, {far}", episode["seed"]);
+            pictures += 1;
+        };
+        check_picture(-1, &row);
+        for (t, action) in episode["actions"].as_array().unwrap().iter().enumerate() {
+            let place = format!("seed {}, step {t}", episode["seed"]);
+            let outcome = match action.as_i64() {
+                Some(action) => env.step(ActionRef::I32(&[action as i32]), &mut rng, row.as_mut()),
+                None => {
+                    let action: Vec<f32> = numbers(action).iter().map(|&x| x as f32).collect();
+                    env.step(ActionRef::F32(&action), &mut rng, row.as_mut())
+                }
+            };
+            assert_eq!(Some(outcome.terminated), episode["terminated"][t].as_bool(), "{place}");
+            if cfg!(all(target_os = "linux", target_env = "gnu")) {
+                assert_eq!(Some(outcome.reward), episode["rewards"][t].as_f64(), "{place}");
+            }
+            check_picture(t as i64, &row);
+        }
+    }
+    assert_eq!(pictures, 15);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! Gymnasium's Box2D family: rigid bodies on fixed ground.
 
 pub mod bipedal_walker;
+mod car;
+pub mod car_racing;
 pub mod lunar_lander;
 mod physics;
+mod raster;
 
 use crate::ObsMut;
 
