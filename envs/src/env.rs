@@ -45,6 +45,21 @@ pub trait Env: Send {
     fn render(&self) -> Option<Frame> {
         None
     }
+
+    /// The environment as one that runs outside of this program; `None` for simulators in Rust. Wrappers pass it on.
+    fn foreign(&mut self) -> Option<&mut dyn Foreign> {
+        None
+    }
+}
+
+/// An environment that runs outside of this program, for example in Python: it keeps its own generator, it can fail, and
+/// copies of it gain nothing from several threads.
+pub trait Foreign {
+    /// Seeds the environment's own generator at the next reset.
+    fn seed(&mut self, seed: u128);
+
+    /// What went wrong in the last reset or step, if anything did. The observation is stale then.
+    fn take_error(&mut self) -> Option<EnvError>;
 }
 
 /// What a step returned besides its observation. The two ends of an episode are never merged: `terminated` is an end

@@ -64,6 +64,14 @@ pub enum EnvError {
         /// Which environment of the batch.
         index: usize,
     },
+    /// An environment that runs outside of this program can't be made, or has failed.
+    #[error("{env}: {problem}")]
+    Foreign {
+        /// The environment's id.
+        env: String,
+        /// What happened.
+        problem: String,
+    },
     /// A value, row or flat vector does not fit a space.
     #[error("{space}: expected {expected}, found {found}")]
     Space {

@@ -21,6 +21,8 @@ mod env;
 mod error;
 pub mod minatar;
 mod options;
+#[cfg(feature = "python")]
+mod python;
 mod registry;
 mod render;
 mod rng;
@@ -35,7 +37,7 @@ pub use batch::{BatchEnv, Column, Simd};
 pub use box2d::{bipedal_walker, car_racing, lunar_lander};
 pub use check::check_env;
 pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
-pub use env::{ActionRef, Actions, Env, ObsMut, StepOutcome};
+pub use env::{ActionRef, Actions, Env, Foreign, ObsMut, StepOutcome};
 pub use error::EnvError;
 pub use options::{OptionValue, Options};
 pub use registry::{ENVS, EnvSpec, MakeBatch, make, make_batch, spec};

@@ -36,6 +36,11 @@ impl Options {
         Self { env: env.to_owned(), given, known: Vec::new() }
     }
 
+    /// The environment's id.
+    pub fn env(&self) -> &str {
+        &self.env
+    }
+
     fn take(&mut self, option: &'static str) -> Option<OptionValue> {
         self.known.push(option);
         let at = self.given.iter().position(|(name, _)| name == option)?;
@@ -143,6 +148,23 @@ impl Options {
             Some(OptionValue::Bool(x)) => Ok(x),
             Some(other) => Err(self.bad(option, "true or false", other)),
         }
+    }
+
+    /// Takes a text, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is not a text.
+    pub fn text(&mut self, option: &'static str) -> Result<Option<String>, EnvError> {
+        match self.take(option) {
+            None => Ok(None),
+            Some(OptionValue::Text(x)) => Ok(Some(x)),
+            Some(other) => Err(self.bad(option, "a text", other)),
+        }
+    }
+
+    /// Takes all options that are left, for an environment that checks them itself.
+    pub fn take_all(&mut self) -> Vec<(String, OptionValue)> {
+        std::mem::take(&mut self.given)
     }
 
     /// Checks that every option given was taken.

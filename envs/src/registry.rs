@@ -63,11 +63,27 @@ pub type MakeBatch = fn(
     simd: Simd,
 ) -> Result<Box<dyn BatchEnv>, EnvError>;
 
-/// The registered environment of this id.
+/// What the ids of Python's Gymnasium start with.
+pub(crate) const GYMNASIUM: &str = "gymnasium:";
+
+/// The registered environment of this id, or that of Python's Gymnasium for an id after `gymnasium:`.
 ///
 /// # Errors
-/// [`EnvError::UnknownEnv`] with the nearest id.
+/// [`EnvError::UnknownEnv`] with the nearest id, [`EnvError::Foreign`] for what Python does not know or cannot load, or
+/// where the Cargo feature `python` is missing.
 pub fn spec(id: &str) -> Result<&'static EnvSpec, EnvError> {
+    if let Some(name) = id.strip_prefix(GYMNASIUM) {
+        #[cfg(feature = "python")]
+        return crate::python::spec(id, name);
+        #[cfg(not(feature = "python"))]
+        return Err(EnvError::Foreign {
+            env: id.to_owned(),
+            problem: format!(
+                "this program was built without the feature `python`, which `{name}` needs; rebuild it with \
+                 `cargo build --release --features python`"
+            ),
+        });
+    }
     ENVS.iter()
         .find(|s| s.id == id)
         .ok_or_else(|| EnvError::UnknownEnv { id: id.to_owned(), nearest: nearest_name(id, ENVS.iter().map(|s| s.id)) })

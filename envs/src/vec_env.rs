@@ -91,6 +91,8 @@ pub struct VecEnv {
     terminated: Vec<bool>,
     truncated: Vec<bool>,
     action_masks: Option<Vec<bool>>,
+    /// Whether an environment runs outside of this program.
+    foreign: bool,
     /// Whether [`VecEnv::reset`] or [`VecEnv::load_state`] has run.
     started: bool,
     steps: u64,
@@ -144,10 +146,12 @@ impl VecEnv {
         let buffer = Buffer::new(observation, num_envs);
         let lane =
             |env| Lane { env, rng: NpRng::seed(0), episode_return: 0.0, length: 0, ended_return: 0.0, ended_length: 0 };
+        let mut lanes: Vec<_> = envs.into_iter().map(lane).collect();
+        let foreign = lanes.iter_mut().any(|lane| lane.env.foreign().is_some());
         Ok(Self {
             id: id.to_owned(),
             mode,
-            lanes: envs.into_iter().map(lane).collect(),
+            lanes,
             obs_len: observation_space.len(),
             action_len: action_space.len(),
             action_dtype: action_space.dtype(),
@@ -159,6 +163,7 @@ impl VecEnv {
             terminated: vec![false; num_envs],
             truncated: vec![false; num_envs],
             action_masks,
+            foreign,
             started: false,
             steps: 0,
             cost_ns: 0,
@@ -168,7 +173,11 @@ impl VecEnv {
     /// Seeds environment `i` with `seed + i` and starts all episodes.
     pub fn reset(&mut self, seed: u64) {
         for (i, lane) in self.lanes.iter_mut().enumerate() {
-            lane.rng = NpRng::seed_u128(u128::from(seed) + i as u128);
+            let seed = u128::from(seed) + i as u128;
+            lane.rng = NpRng::seed_u128(seed);
+            if let Some(env) = lane.env.foreign() {
+                env.seed(seed);
+            }
         }
         (0..self.lanes.len()).for_each(|i| self.reset_lane(i));
         self.rewards.fill(0.0);
@@ -219,37 +228,45 @@ impl VecEnv {
     /// # Errors
     /// [`EnvError::BadBatch`] for the wrong element type or number of actions, [`EnvError::BadAction`] for one outside
     /// the space or not finite, [`EnvError::NeedsReset`] before the first reset or, with autoreset disabled, past an
-    /// episode's end. No environment has stepped then.
+    /// episode's end; no environment has stepped then. [`EnvError::Foreign`] if an environment outside of this program
+    /// has failed, in this step or in the reset before it.
     pub fn step(&mut self, actions: Actions<'_>) -> Result<(), EnvError> {
         self.check(actions)?;
         let timed = self.steps < TIMED_EVERY || self.steps.is_multiple_of(TIMED_EVERY);
         self.steps += 1;
-        let split = self.cost_ns > SPLIT_ABOVE_NS;
-        let mut all = Part {
-            mode: self.mode,
-            obs_len: self.obs_len,
-            action_len: self.action_len,
-            lanes: &mut self.lanes,
-            actions,
-            observations: self.observations.as_mut(),
-            final_observations: self.final_observations.as_mut(),
-            rewards: &mut self.rewards,
-            terminated: &mut self.terminated,
-            truncated: &mut self.truncated,
-        };
+        if self.foreign {
+            return self.step_foreign(actions);
+        }
+        let cost_ns = self.cost_ns;
+        let split = cost_ns > SPLIT_ABOVE_NS;
+        let mut all = self.part(actions);
         if !timed && !split {
             all.step();
             self.update_action_masks();
             return Ok(());
         }
         let busy_ns = AtomicU64::new(0);
-        let part_len = if split { part_len(all.lanes.len(), self.cost_ns) } else { all.lanes.len() };
+        let part_len = if split { part_len(all.lanes.len(), cost_ns) } else { all.lanes.len() };
         all.run(part_len, &busy_ns);
         self.update_action_masks();
         let busy_ns = busy_ns.into_inner();
         // An interruption only ever adds time, so a lower value is believed at once and a higher one slowly.
         self.cost_ns = if self.steps == 1 { busy_ns } else { busy_ns.min(self.cost_ns + self.cost_ns / 16 + 50) };
         Ok(())
+    }
+
+    /// One after the other on this thread; an error may be from the reset before.
+    #[cold]
+    fn step_foreign(&mut self, actions: Actions<'_>) -> Result<(), EnvError> {
+        self.check_foreign()?;
+        self.part(actions).step();
+        self.update_action_masks();
+        self.check_foreign()
+    }
+
+    fn check_foreign(&mut self) -> Result<(), EnvError> {
+        let error = |lane: &mut Lane| lane.env.foreign().and_then(|env| env.take_error());
+        self.lanes.iter_mut().find_map(error).map_or(Ok(()), Err)
     }
 
     #[inline]
@@ -278,6 +295,23 @@ impl VecEnv {
             return Err(EnvError::NeedsReset { env: self.id.clone(), index });
         }
         Ok(())
+    }
+
+    /// The whole batch.
+    #[inline(always)]
+    fn part<'a>(&'a mut self, actions: Actions<'a>) -> Part<'a> {
+        Part {
+            mode: self.mode,
+            obs_len: self.obs_len,
+            action_len: self.action_len,
+            lanes: &mut self.lanes,
+            actions,
+            observations: self.observations.as_mut(),
+            final_observations: self.final_observations.as_mut(),
+            rewards: &mut self.rewards,
+            terminated: &mut self.terminated,
+            truncated: &mut self.truncated,
+        }
     }
 
     #[cold]
@@ -528,7 +562,7 @@ impl Buffer {
         }
     }
 
-    fn save_state(&self, to: &mut StateWriter) {
+    pub(crate) fn save_state(&self, to: &mut StateWriter) {
         match self {
             Self::F32(x) => x.iter().for_each(|x| to.f32(*x)),
             Self::U8(x) => x.iter().for_each(|x| to.u8(*x)),
@@ -536,7 +570,7 @@ impl Buffer {
         }
     }
 
-    fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
+    pub(crate) fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
         match self {
             Self::F32(x) => x.iter_mut().try_for_each(|x| from.f32().map(|y| *x = y)),
             Self::U8(x) => x.iter_mut().try_for_each(|x| from.u8().map(|y| *x = y)),

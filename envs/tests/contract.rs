@@ -55,6 +55,17 @@ fn mistakes_are_named() {
     assert!(error("max_episode_steps", OptionValue::Text("many".into())).ends_with("found \"many\""));
 }
 
+#[cfg(not(feature = "python"))]
+#[test]
+fn environments_of_python_need_the_feature() {
+    let error = make("gymnasium:ALE/Pong-v5", &[]).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "gymnasium:ALE/Pong-v5: this program was built without the feature `python`, which `ALE/Pong-v5` needs; rebuild \
+         it with `cargo build --release --features python`"
+    );
+}
+
 /// What a [`Broken`] environment does wrong.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {

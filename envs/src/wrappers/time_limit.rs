@@ -1,6 +1,6 @@
 //! Gymnasium's `TimeLimit`.
 
-use crate::{ActionRef, Env, EnvError, Frame, NpRng, ObsMut, Space, StateReader, StateWriter, StepOutcome};
+use crate::{ActionRef, Env, EnvError, Foreign, Frame, NpRng, ObsMut, Space, StateReader, StateWriter, StepOutcome};
 
 /// Truncates episodes after a number of steps.
 ///
@@ -54,6 +54,10 @@ impl Env for TimeLimit {
 
     fn action_mask(&self, mask: &mut [bool]) -> bool {
         self.env.action_mask(mask)
+    }
+
+    fn foreign(&mut self) -> Option<&mut dyn Foreign> {
+        self.env.foreign()
     }
 
     fn render(&self) -> Option<Frame> {
