@@ -150,18 +150,6 @@ impl Options {
         }
     }
 
-    /// Takes a text, or `None` if the option is not given.
-    ///
-    /// # Errors
-    /// [`EnvError::BadOption`] if the value is not a text.
-    pub fn text(&mut self, option: &'static str) -> Result<Option<String>, EnvError> {
-        match self.take(option) {
-            None => Ok(None),
-            Some(OptionValue::Text(x)) => Ok(Some(x)),
-            Some(other) => Err(self.bad(option, "a text", other)),
-        }
-    }
-
     /// Takes all options that are left, for an environment that checks them itself.
     pub fn take_all(&mut self) -> Vec<(String, OptionValue)> {
         std::mem::take(&mut self.given)

@@ -92,6 +92,14 @@ enum OnResume {
     Truncate,
 }
 
+/// The last observation.
+enum Last {
+    /// As Python returned it.
+    Value(Py<PyAny>),
+    /// From a saved state.
+    Row(Buffer),
+}
+
 /// An environment of Python's Gymnasium.
 struct GymEnv {
     id: String,
@@ -109,8 +117,8 @@ struct GymEnv {
     seed: Option<u128>,
     /// The caller's generator when it was last seen: another one asks for a new seed.
     generator: Option<NpRng>,
-    /// The last observation, where an interrupted episode ends.
-    last: Buffer,
+    last: Last,
+    /// A state was loaded that does not hold the environment: the episode ends at the last observation.
     interrupted: bool,
     /// The environment pickled, or why it can't be, since it last changed: drawing it makes another pickle of the same
     /// state.
@@ -148,6 +156,7 @@ impl GymEnv {
                 OptionValue::Float(x) => kwargs.set_item(key, x)?,
                 OptionValue::Text(x) => kwargs.set_item(key, x)?,
                 OptionValue::Lines(x) => kwargs.set_item(key, x)?,
+                OptionValue::Numbers(x) => kwargs.set_item(key, x)?,
             }
         }
         let (env, draws_pictures): (Py<PyAny>, bool) = bridge.getattr("make")?.call1((name, kwargs))?.extract()?;
@@ -166,7 +175,7 @@ impl GymEnv {
             reset: env.getattr("reset")?.unbind(),
             step: env.getattr("step")?.unbind(),
             env: env.clone().unbind(),
-            last: Buffer::new(&observation_space, 1),
+            last: Last::Row(Buffer::new(&observation_space, 1)),
             observation_space,
             action_space,
             action_leaves,
@@ -180,7 +189,7 @@ impl GymEnv {
         })
     }
 
-    fn try_reset(&mut self, py: Python<'_>, seed: Option<u128>) -> PyResult<()> {
+    fn try_reset(&mut self, py: Python<'_>, seed: Option<u128>, obs: ObsMut<'_>) -> PyResult<()> {
         let result = match seed {
             None => self.reset.call0(py)?,
             Some(seed) => {
@@ -190,17 +199,17 @@ impl GymEnv {
             }
         };
         let result = result.bind(py).cast::<PyTuple>()?;
-        read_observation(&self.observation_space, &result.get_item(0)?, self.last.as_mut())
+        self.observe(result.get_item(0)?, obs)
     }
 
-    fn try_step(&mut self, py: Python<'_>, action: ActionRef<'_>) -> PyResult<StepOutcome> {
+    fn try_step(&mut self, py: Python<'_>, action: ActionRef<'_>, obs: ObsMut<'_>) -> PyResult<StepOutcome> {
         let action = write_action(py, &self.action_space, &mut self.action_leaves.iter(), &mut { action }, &mut 0)?;
         let result = self.step.bind(py).call1((action,))?;
         let result = result.cast::<PyTuple>()?;
         if result.len() != 5 {
             return Err(PyValueError::new_err(format!("step returned {} values instead of 5", result.len())));
         }
-        read_observation(&self.observation_space, &result.get_item(0)?, self.last.as_mut())?;
+        self.observe(result.get_item(0)?, obs)?;
         let reward: f64 = result.get_item(1)?.extract()?;
         if !reward.is_finite() {
             return Err(PyValueError::new_err(format!("step returned the reward {reward}")));
@@ -210,6 +219,35 @@ impl GymEnv {
             terminated: result.get_item(2)?.is_truthy()?,
             truncated: result.get_item(3)?.is_truthy()?,
         })
+    }
+
+    fn observe(&mut self, observation: Bound<'_, PyAny>, obs: ObsMut<'_>) -> PyResult<()> {
+        read_observation(&self.observation_space, &observation, obs)?;
+        self.last = Last::Value(observation.unbind());
+        Ok(())
+    }
+
+    /// Keeps the error for [`Foreign::take_error`].
+    fn fail(&mut self, error: PyErr, obs: ObsMut<'_>) {
+        self.error = Some(foreign(&self.id, error));
+        match obs {
+            ObsMut::F32(row) => row.fill(0.0),
+            ObsMut::U8(row) => row.fill(0),
+            ObsMut::I32(row) => row.fill(0),
+        }
+    }
+
+    /// A row with the last observation, for a saved state.
+    fn last_row(&self) -> Buffer {
+        match &self.last {
+            Last::Row(row) => row.clone(),
+            Last::Value(value) => {
+                let mut row = Buffer::new(&self.observation_space, 1);
+                // It was read before, so that it can be read again.
+                let _ = Python::attach(|py| read_observation(&self.observation_space, value.bind(py), row.as_mut()));
+                row
+            }
+        }
     }
 
     fn pickle(&self) -> Result<Vec<u8>, String> {
@@ -250,7 +288,7 @@ impl Env for GymEnv {
         &self.action_space
     }
 
-    fn reset(&mut self, rng: &mut NpRng, obs: ObsMut<'_>) {
+    fn reset(&mut self, rng: &mut NpRng, mut obs: ObsMut<'_>) {
         let seed = self.seed.take().or_else(|| {
             let is_new = self.generator.as_ref() != Some(&*rng);
             is_new.then(|| u128::from(rng.next_u32()))
@@ -258,31 +296,33 @@ impl Env for GymEnv {
         self.generator = Some(rng.clone());
         self.snapshot.take();
         self.interrupted = false;
-        if let Err(error) = Python::attach(|py| self.try_reset(py, seed)) {
-            self.error = Some(foreign(&self.id, error));
+        let len = obs.len();
+        if let Err(error) = Python::attach(|py| self.try_reset(py, seed, obs.slice(0..len))) {
+            self.fail(error, obs);
         }
-        copy_row(self.last.as_row(), obs);
     }
 
-    fn step(&mut self, action: ActionRef<'_>, _rng: &mut NpRng, obs: ObsMut<'_>) -> StepOutcome {
-        let mut outcome = StepOutcome { reward: 0.0, terminated: false, truncated: true };
+    fn step(&mut self, action: ActionRef<'_>, _rng: &mut NpRng, mut obs: ObsMut<'_>) -> StepOutcome {
+        const CUT_OFF: StepOutcome = StepOutcome { reward: 0.0, terminated: false, truncated: true };
         self.snapshot.take();
-        // The episode that a saved state could not hold ends where it was.
-        if !std::mem::take(&mut self.interrupted) {
-            match Python::attach(|py| self.try_step(py, action)) {
-                Ok(next) => outcome = next,
-                Err(error) => self.error = Some(foreign(&self.id, error)),
+        if std::mem::take(&mut self.interrupted) {
+            copy_row(self.last_row().as_row(), obs);
+            return CUT_OFF;
+        }
+        let len = obs.len();
+        match Python::attach(|py| self.try_step(py, action, obs.slice(0..len))) {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.fail(error, obs);
+                CUT_OFF
             }
         }
-        copy_row(self.last.as_row(), obs);
-        outcome
     }
 
     fn save_state(&self, to: &mut StateWriter) {
-        to.bool(self.interrupted);
         to.bool(self.generator.is_some());
         self.generator.clone().unwrap_or_else(|| NpRng::seed(0)).save_state(to);
-        self.last.save_state(to);
+        self.last_row().save_state(to);
         let (pickled, bytes) = match self.snapshot.get_or_init(|| self.pickle()) {
             Ok(bytes) => (true, bytes.as_slice()),
             Err(reason) => (false, reason.as_bytes()),
@@ -293,11 +333,11 @@ impl Env for GymEnv {
     }
 
     fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
-        let interrupted = from.bool()?;
         let has_generator = from.bool()?;
         let mut generator = NpRng::seed(0);
         generator.load_state(from)?;
-        self.last.load_state(from)?;
+        let mut last = Buffer::new(&self.observation_space, 1);
+        last.load_state(from)?;
         let pickled = from.bool()?;
         let len = from.u64()?;
         if len > from.remaining() as u64 {
@@ -309,8 +349,8 @@ impl Env for GymEnv {
         let bytes = (0..len).map(|_| from.u8()).collect::<Result<Vec<_>, _>>()?;
         (self.seed, self.error) = (None, None);
         self.generator = has_generator.then_some(generator);
-        self.interrupted = interrupted;
-        self.snapshot.take();
+        self.last = Last::Row(last);
+        self.interrupted = !pickled;
         if pickled {
             self.restore(&bytes).map_err(|error| foreign(&self.id, error))?;
             self.snapshot = OnceCell::from(Ok(bytes));
@@ -326,7 +366,7 @@ impl Env for GymEnv {
                 ),
             });
         }
-        self.interrupted = true;
+        self.snapshot = OnceCell::from(Err(String::from_utf8_lossy(&bytes).into_owned()));
         Ok(())
     }
 
