@@ -92,6 +92,14 @@ enum OnResume {
     Truncate,
 }
 
+/// A leaf of an action that is an array.
+struct Array {
+    /// Makes one, of the element type of the action's row.
+    new: Py<PyAny>,
+    /// The space's element type where it is another.
+    dtype: Option<Py<PyAny>>,
+}
+
 /// The last observation.
 enum Last {
     /// As Python returned it.
@@ -109,8 +117,8 @@ struct GymEnv {
     step: Py<PyAny>,
     observation_space: Space,
     action_space: Space,
-    /// Shape and element type of the action's leaves; `None` for a `Discrete`.
-    action_leaves: Vec<Option<(Py<PyAny>, Py<PyAny>)>>,
+    /// The action's leaves in order; `None` for a `Discrete`.
+    action_leaves: Vec<Option<Array>>,
     draws_pictures: bool,
     on_resume: OnResume,
     /// For the next reset.
@@ -163,13 +171,14 @@ impl GymEnv {
         let env = env.bind(py);
         let space = |name: &str| read_space(&bridge.getattr("describe")?.call1((env.getattr(name)?,))?);
         let (observation_space, action_space) = (space("observation_space")?, space("action_space")?);
-        let mut action_leaves = Vec::new();
-        for leaf in bridge.getattr("leaves")?.call1((env.getattr("action_space")?,))?.try_iter()? {
-            let leaf = leaf?;
-            let parts =
-                if leaf.is_none() { None } else { Some((leaf.get_item(0)?.unbind(), leaf.get_item(1)?.unbind())) };
-            action_leaves.push(parts);
-        }
+        let row = match action_space.dtype() {
+            Dtype::F32 => "float32",
+            Dtype::U8 => "uint8",
+            Dtype::I32 => "int32",
+        };
+        let leaves: Vec<Option<(Py<PyAny>, Option<Py<PyAny>>)>> =
+            bridge.getattr("leaves")?.call1((env.getattr("action_space")?, row))?.extract()?;
+        let action_leaves = leaves.into_iter().map(|leaf| leaf.map(|(new, dtype)| Array { new, dtype })).collect();
         Ok(Self {
             id: id.to_owned(),
             reset: env.getattr("reset")?.unbind(),
@@ -512,7 +521,7 @@ fn read_array(value: &Bound<'_, PyAny>, row: ObsMut<'_>) -> PyResult<()> {
 fn write_action<'py, 'a>(
     py: Python<'py>,
     space: &Space,
-    leaves: &mut impl Iterator<Item = &'a Option<(Py<PyAny>, Py<PyAny>)>>,
+    leaves: &mut impl Iterator<Item = &'a Option<Array>>,
     action: &mut ActionRef<'_>,
     at: &mut usize,
 ) -> PyResult<Bound<'py, PyAny>> {
@@ -531,29 +540,20 @@ fn write_action<'py, 'a>(
         leaf => {
             let range = *at..*at + leaf.len();
             *at = range.end;
-            let Some((shape, dtype)) = leaves.next().and_then(Option::as_ref) else {
+            let Some(Array { new, dtype }) = leaves.next().and_then(Option::as_ref) else {
                 return Ok((action.get(range.start) as i64).into_pyobject(py)?.into_any());
             };
-            let empty = |name: &str| py.import("numpy")?.getattr("empty")?.call1((shape, name));
             // A new array each time: environments keep actions.
-            let array = match action {
-                ActionRef::F32(row) => {
-                    let array = empty("float32")?;
-                    PyBuffer::<f32>::get(&array)?.copy_from_slice(py, &row[range])?;
-                    array
-                }
-                ActionRef::U8(row) => {
-                    let array = empty("uint8")?;
-                    PyBuffer::<u8>::get(&array)?.copy_from_slice(py, &row[range])?;
-                    array
-                }
-                ActionRef::I32(row) => {
-                    let array = empty("int32")?;
-                    PyBuffer::<i32>::get(&array)?.copy_from_slice(py, &row[range])?;
-                    array
-                }
-            };
-            if array.getattr("dtype")?.eq(dtype)? { Ok(array) } else { array.call_method1("astype", (dtype,)) }
+            let array = new.bind(py).call0()?;
+            match action {
+                ActionRef::F32(row) => PyBuffer::get(&array)?.copy_from_slice(py, &row[range])?,
+                ActionRef::U8(row) => PyBuffer::get(&array)?.copy_from_slice(py, &row[range])?,
+                ActionRef::I32(row) => PyBuffer::get(&array)?.copy_from_slice(py, &row[range])?,
+            }
+            match dtype {
+                None => Ok(array),
+                Some(dtype) => array.call_method1("astype", (dtype,)),
+            }
         }
     }
 }

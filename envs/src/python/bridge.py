@@ -1,7 +1,8 @@
 """The Python half of `gymnasium:ID` environments: what is done once, not in every step."""
 
-import io
+import functools
 import importlib
+import io
 import os
 import pickle
 import site
@@ -104,15 +105,19 @@ def describe(space):
     raise TypeError(f"{space} is not one of Box, Discrete, MultiDiscrete, MultiBinary, Tuple, Dict")
 
 
-def leaves(space):
-    """Shape and element type of each leaf that is an array, None for a Discrete, in order."""
+def leaves(space, row):
+    """For each leaf that is an array, what makes one to be filled from a row of the type `row`, and the type to convert
+    it to then; None for a Discrete."""
+    import numpy as np
     from gymnasium import spaces
 
     if isinstance(space, spaces.Tuple):
-        return [leaf for part in space.spaces for leaf in leaves(part)]
+        return [leaf for part in space.spaces for leaf in leaves(part, row)]
     if isinstance(space, spaces.Dict):
-        return [leaf for part in space.spaces.values() for leaf in leaves(part)]
-    return [None if isinstance(space, spaces.Discrete) else (space.shape, space.dtype)]
+        return [leaf for part in space.spaces.values() for leaf in leaves(part, row)]
+    if isinstance(space, spaces.Discrete):
+        return [None]
+    return [(functools.partial(np.empty, space.shape, row), None if space.dtype == row else space.dtype)]
 
 
 class _Pickler(pickle.Pickler):
