@@ -53,7 +53,7 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
     let mut document = ConfigDocument::load(config, overrides)?;
     let mut run: RunConfig = document.section("run")?;
     run.check(&document)?;
-    let train: TrainConfig = document.section("train")?;
+    let mut train: TrainConfig = document.section("train")?;
     train.check(&document)?;
     if let Some(device) = device {
         run.device = device.to_owned();
@@ -67,9 +67,27 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
                 return Err(document.invalid(&format!("train.{key}"), problem).into());
             }
         }
-        let setting = ModelSetting { seed: run.seed, device: &device.device, total_steps: train.steps };
-        RunTask::Model(ModelTask::from_config(&mut document, &setting)?)
+        let setting = ModelSetting {
+            seed: run.seed,
+            device: &device.device,
+            total_steps: train.steps,
+            epochs: train.epochs,
+            batch_size: train.batch_size,
+        };
+        let task = ModelTask::from_config(&mut document, &setting)?;
+        if train.epochs > 0 {
+            let steps = task.model.steps_per_epoch().ok_or_else(|| {
+                document.invalid("train.epochs", format!("{} counts no epochs: give train.steps", task.name))
+            })?;
+            train.count_epochs(steps);
+        }
+        RunTask::Model(task)
     } else {
+        for (key, value) in [("train.epochs", train.epochs), ("train.batch_size", train.batch_size)] {
+            if value > 0 {
+                return Err(document.invalid(key, "is for models: an agent has train.steps and its own batches").into());
+            }
+        }
         RunTask::Agent(AgentTask::from_config(&mut document, run.seed, &device.device, train.steps)?)
     };
     document.finish()?;

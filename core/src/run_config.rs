@@ -46,14 +46,23 @@ impl RunConfig {
     }
 }
 
-/// The `[train]` section: how long to train, and the run shell's clocks, all in training steps.
+/// The `[train]` section: how long to train, and the run shell's clocks.
 ///
-/// A clock with interval `n` is due whenever the step count crosses a multiple of `n`.
+/// A clock with interval `n` is due whenever the step count crosses a multiple of `n`. Where the length is given in
+/// epochs, the intervals of evaluations and checkpoints are in epochs too; [`count_epochs`](Self::count_epochs) turns
+/// all into steps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Training steps: environment steps for an agent, batches for a model.
+    #[serde(skip_serializing_if = "is_zero")]
     pub steps: u64,
+    /// Passes over the training data, in place of `steps`, for a model.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub epochs: u64,
+    /// Examples of a batch, for a model; 0 means the model's own choice.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub batch_size: u64,
     /// Steps between evaluations; 0 means only the final one.
     pub eval_interval: u64,
     /// Episodes of an evaluation during training.
@@ -75,7 +84,9 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         Self {
-            steps: 100_000,
+            steps: 0,
+            epochs: 0,
+            batch_size: 0,
             eval_interval: 0,
             eval_episodes: 10,
             final_eval_episodes: 100,
@@ -91,8 +102,12 @@ impl Default for TrainConfig {
 impl TrainConfig {
     /// Refuses values out of range.
     pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+        match (self.steps, self.epochs) {
+            (0, 0) => return Err(document.out_of_range("train.steps", "at least 1", 0)),
+            (1.., 1..) => return Err(document.invalid("train.epochs", "stands beside train.steps: expected one of them")),
+            _ => {}
+        }
         for (key, value) in [
-            ("train.steps", self.steps),
             ("train.eval_episodes", self.eval_episodes.into()),
             ("train.final_eval_episodes", self.final_eval_episodes.into()),
             ("train.keep_checkpoints", self.keep_checkpoints as u64),
@@ -109,6 +124,19 @@ impl TrainConfig {
         }
         Ok(())
     }
+
+    /// Turns epochs of `steps_per_epoch` steps into steps, where the length is given in epochs.
+    pub fn count_epochs(&mut self, steps_per_epoch: u64) {
+        if self.epochs > 0 {
+            self.steps = self.epochs * steps_per_epoch;
+            self.eval_interval *= steps_per_epoch;
+            self.checkpoint_interval *= steps_per_epoch;
+        }
+    }
+}
+
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 #[cfg(test)]
@@ -137,5 +165,20 @@ mod tests {
             train.check(&document).unwrap_err().to_string(),
             "a.toml:4: train.steps: expected at least 1, found 0"
         );
+    }
+
+    #[test]
+    fn epochs_stand_in_for_steps() {
+        let read = |text: &str| {
+            let mut document = ConfigDocument::parse("a.toml", text, &[]).unwrap();
+            let train: TrainConfig = document.section("train").unwrap();
+            train.check(&document).map(|()| (train, document.resolved()))
+        };
+        let (mut train, resolved) = read("[train]\nepochs = 3\neval_interval = 1\nlog_interval = 5").unwrap();
+        assert!(resolved.contains("epochs = 3") && !resolved.contains("steps"), "{resolved}");
+        train.count_epochs(79);
+        assert_eq!((train.steps, train.eval_interval, train.log_interval), (237, 79, 5));
+        let message = read("[train]\nsteps = 3\nepochs = 3").unwrap_err().to_string();
+        assert!(message.contains("train.epochs") && message.contains("train.steps"), "{message}");
     }
 }

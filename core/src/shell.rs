@@ -185,6 +185,7 @@ impl Run {
             if eval_due {
                 let evaluation = task.evaluate(eval_episodes)?;
                 self.note_evaluation(step, &evaluation, &mut metrics)?;
+                self.snapshot(step, task)?;
                 self.keep_best(task, &evaluation)?;
                 solved = self.setup.train.stop_at_threshold && self.reaches_threshold(&evaluation);
             }
@@ -232,7 +233,7 @@ impl Run {
         if !self.progress.is_hidden()
             && let Some(value) = metrics.get(self.headline.metric)
         {
-            self.progress.set_message(format!("{} {value:.1}", self.headline.label));
+            self.progress.set_message(format!("{} {}", self.headline.label, short(value)));
         }
         Ok(())
     }
@@ -263,6 +264,30 @@ impl Run {
             self.progress.suspend(|| eprintln!("{line}"));
         }
         metrics.extend(&measured);
+        Ok(())
+    }
+
+    /// Keeps pictures of the learner at this step in `media/step-STEP/`.
+    fn snapshot(&mut self, step: u64, task: &mut dyn Task) -> Result<(), CoreError> {
+        let dir = self.setup.run_dir.media().join(format!("step-{step:08}"));
+        fs::create_dir_all(&dir).map_err(CoreError::io(&dir, "make"))?;
+        let pictures = task.snapshot(&dir)?;
+        if pictures.is_empty() {
+            // Neither folder holds anything, unless it did before.
+            let _ = fs::remove_dir(&dir);
+            let _ = fs::remove_dir(self.setup.run_dir.media());
+        }
+        self.show(step, &pictures)
+    }
+
+    /// Logs pictures under their file names.
+    fn show(&mut self, step: u64, pictures: &[PathBuf]) -> Result<(), CoreError> {
+        for path in pictures {
+            if path.extension().is_some_and(|extension| extension == "png") {
+                let tag = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                self.tracker.image(step, &tag, path)?;
+            }
+        }
         Ok(())
     }
 
@@ -326,12 +351,8 @@ impl Run {
         self.progress.finish_and_clear();
         let media = self.setup.run_dir.media();
         fs::create_dir_all(&media).map_err(CoreError::io(&media, "make"))?;
-        for path in task.media(&media)? {
-            if path.extension().is_some_and(|extension| extension == "png") {
-                let tag = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                self.tracker.image(step, &tag, &path)?;
-            }
-        }
+        let pictures = task.media(&media)?;
+        self.show(step, &pictures)?;
         self.draw_curve()?;
         self.tracker.image(step, "curve", &self.setup.run_dir.curve())?;
         let summary = self.write_summary(step, Status::Finished, evaluation, None)?;
@@ -344,12 +365,16 @@ impl Run {
             records.iter().filter_map(|record| Some((record.step as f64, record.get(key)?))).collect()
         };
         let Headline { metric, label, threshold } = &self.headline;
+        let mut evaluation = points(EVAL_MEAN);
+        if evaluation.is_empty() {
+            evaluation = points(&format!("eval/{metric}"));
+        }
         let series = |label: &str, points| Series { label: label.into(), points, band: Vec::new() };
         let plot = CurvePlot {
             title: self.setup.task.clone(),
             x_label: "steps".into(),
             y_label: label.clone(),
-            series: vec![series("training", points(metric)), series("evaluation", points(EVAL_MEAN))]
+            series: vec![series("training", points(metric)), series("evaluation", evaluation)]
                 .into_iter()
                 .filter(|series| !series.points.is_empty())
                 .collect(),
@@ -419,6 +444,16 @@ fn better(best: Option<f64>, mean: Option<f64>) -> Option<f64> {
     match (best, mean) {
         (Some(best), Some(mean)) if mean <= best => Some(best),
         (best, mean) => mean.or(best),
+    }
+}
+
+/// A number with about four digits.
+fn short(value: f64) -> String {
+    match value.abs() {
+        x if x >= 100.0 || x == 0.0 => format!("{value:.1}"),
+        x if x >= 1.0 => format!("{value:.2}"),
+        x if x >= 1e-3 => format!("{value:.4}"),
+        _ => format!("{value:.2e}"),
     }
 }
 

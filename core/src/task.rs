@@ -19,7 +19,7 @@ pub struct Evaluation {
 /// The number that a run is about: the y axis of its curve, and what the progress bar shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Headline {
-    /// The key among the metrics of [`Task::iterate`].
+    /// The key among the metrics of [`Task::iterate`], and of [`Task::evaluate`] where that gives no return.
     pub metric: &'static str,
     /// The axis label.
     pub label: String,
@@ -45,6 +45,12 @@ pub trait Task {
 
     /// Writes pictures of the trained learner below `dir` and returns their paths.
     fn media(&mut self, dir: &Path) -> Result<Vec<PathBuf>, CoreError>;
+
+    /// Writes small pictures of the learner as it is now below `dir`, at each evaluation during training, and returns
+    /// their paths. Like an evaluation, it must leave the training state as it was.
+    fn snapshot(&mut self, _dir: &Path) -> Result<Vec<PathBuf>, CoreError> {
+        Ok(Vec::new())
+    }
 
     /// Writes the training state.
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError>;

@@ -79,6 +79,8 @@ impl Task for Toy<'_> {
 fn train_config(steps: u64) -> TrainConfig {
     TrainConfig {
         steps,
+        epochs: 0,
+        batch_size: 0,
         eval_interval: 25,
         eval_episodes: 2,
         final_eval_episodes: 5,

@@ -14,6 +14,11 @@ use crate::text::AttentionMaps;
 
 /// A generative or sequence model that trains as a [`Task`] and can be sampled from.
 pub trait Model: Task + Send {
+    /// Steps of a pass over the training data, for models that count epochs.
+    fn steps_per_epoch(&self) -> Option<u64> {
+        None
+    }
+
     /// Draws samples from the model as it is now. Equal seeds give equal samples, whatever was drawn before.
     ///
     /// # Errors
@@ -70,8 +75,24 @@ pub struct ModelSetting<'a> {
     pub seed: u64,
     /// The device that learns, without autodiff.
     pub device: &'a Device,
-    /// Training steps of the whole run, for schedules.
+    /// Training steps of the whole run, for schedules; 0 where the length is given in epochs.
     pub total_steps: u64,
+    /// Passes over the data of the whole run; 0 where the length is given in steps.
+    pub epochs: u64,
+    /// Examples of a batch; 0 for the model's own choice.
+    pub batch_size: u64,
+}
+
+impl ModelSetting<'_> {
+    /// Training steps of the whole run for a model whose epochs have `steps_per_epoch` steps.
+    pub fn steps(&self, steps_per_epoch: u64) -> u64 {
+        if self.epochs > 0 { self.epochs * steps_per_epoch } else { self.total_steps }
+    }
+
+    /// Examples of a batch.
+    pub fn batch_size_or(&self, usual: usize) -> usize {
+        if self.batch_size > 0 { self.batch_size as usize } else { usual }
+    }
 }
 
 /// A named model.
