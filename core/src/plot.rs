@@ -1,4 +1,4 @@
-//! Learning curves as PNG pictures.
+//! Learning curves and scatter plots as PNG pictures.
 //!
 //! The picture is laid out at 800x480, drawn with plotters at four times that size and averaged down to 1600x960: its
 //! bitmap backend has no anti-aliased thick lines, and the averaging gives them. The font is a part of the program
@@ -36,7 +36,7 @@ pub(crate) const MUTED: RGBColor = RGBColor(0x6B, 0x78, 0x90);
 pub(crate) const RULE: RGBColor = RGBColor(0xE3, 0xE9, 0xF1);
 const AXIS: RGBColor = RGBColor(0xA9, 0xB5, 0xC7);
 const GOAL: RGBColor = RGBColor(0x18, 0xA9, 0x7B);
-const SERIES: [RGBColor; 8] = [
+const SERIES: [RGBColor; 10] = [
     RGBColor(0x3D, 0x6B, 0xE0),
     RGBColor(0xEE, 0x7B, 0x30),
     RGBColor(0x8B, 0x5F, 0xD8),
@@ -45,6 +45,8 @@ const SERIES: [RGBColor; 8] = [
     RGBColor(0x9A, 0x8B, 0x1C),
     RGBColor(0x8A, 0x5A, 0x44),
     RGBColor(0x4A, 0x58, 0x78),
+    RGBColor(0x2F, 0x9E, 0x44),
+    RGBColor(0xC2, 0x5A, 0xC9),
 ];
 
 /// A learning curve, or several to compare.
@@ -80,6 +82,68 @@ pub struct Series {
 pub fn curve_png(path: &Path, plot: &CurvePlot) -> io::Result<()> {
     let (width, height, rgb) = draw(plot).map_err(|e| named(path, e))?;
     save_png(path, width, height, &rgb)
+}
+
+/// Points of the plane in named groups, such as the classes of a data set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ScatterPlot {
+    /// Heading.
+    pub title: String,
+    /// What is on the horizontal axis.
+    pub x_label: String,
+    /// What is on the vertical axis.
+    pub y_label: String,
+    /// Name and points `(x, y)` of each group; an empty name is left out of the legend.
+    pub groups: Vec<(String, Vec<(f64, f64)>)>,
+}
+
+/// Draws `plot` to a PNG file of 1600x960 pixels. Points of all groups are drawn in turn, so that none hides the others.
+///
+/// # Errors
+/// If the file can't be written; the message names it.
+pub fn scatter_png(path: &Path, plot: &ScatterPlot) -> io::Result<()> {
+    let (width, height, rgb) = draw_scatter(plot).map_err(|e| named(path, e))?;
+    save_png(path, width, height, &rgb)
+}
+
+fn draw_scatter(plot: &ScatterPlot) -> Drawn<(u32, u32, Vec<u8>)> {
+    let (width, height) = ((WIDTH * SCALE) as u32, (HEIGHT * SCALE) as u32);
+    let mut drawn = [PAGE.0, PAGE.1, PAGE.2].repeat((width * height) as usize);
+    let mut page = Page::new(&mut drawn, (width, height))?;
+    page.heading(&plot.title)?;
+    let names = plot.groups.iter().enumerate().map(|(i, group)| (&group.0, Some(SERIES[i % SERIES.len()])));
+    let legend_end = page.legend_of(names)?;
+    let top = legend_end + 28.0;
+    page.text(&plot.y_label, (MARGIN, legend_end + 8.0), 12.5, MUTED, HPos::Left)?;
+    page.text(&plot.x_label, ((LEFT + RIGHT) / 2.0, HEIGHT - 18.0), 12.5, MUTED, HPos::Center)?;
+    let finite = |p: &&(f64, f64)| p.0.abs() < 1e100 && p.1.abs() < 1e100;
+    let points = || plot.groups.iter().flat_map(|group| group.1.iter()).filter(finite);
+    if let (Some(x), Some(y)) = (range(points().map(|p| p.0), false), range(points().map(|p| p.1), false)) {
+        let place = |p: &(f64, f64)| {
+            (LEFT + (p.0 - x.0) / (x.1 - x.0) * (RIGHT - LEFT), BOTTOM - (p.1 - y.0) / (y.1 - y.0) * (BOTTOM - top))
+        };
+        for (value, label) in ticks(y, 6) {
+            let (_, at) = place(&(x.0, value));
+            page.line((LEFT, at), (RIGHT, at), 1.0, RULE)?;
+            page.text(&label, (LEFT - 10.0, at), 12.0, MUTED, HPos::Right)?;
+        }
+        for (value, label) in ticks(x, 8) {
+            let (at, _) = place(&(value, y.0));
+            page.line((at, BOTTOM), (at, top), 1.0, RULE)?;
+            page.text(&label, (at, BOTTOM + 16.0), 12.0, MUTED, HPos::Center)?;
+        }
+        page.line((LEFT, BOTTOM), (RIGHT, BOTTOM), 1.0, AXIS)?;
+        let longest = plot.groups.iter().map(|group| group.1.len()).max().unwrap_or(0);
+        for turn in 0..longest {
+            for (i, (_, points)) in plot.groups.iter().enumerate() {
+                if let Some(point) = points.get(turn).filter(finite) {
+                    page.dot(place(point), 2.3, SERIES[i % SERIES.len()].mix(0.75))?;
+                }
+            }
+        }
+    }
+    drop(page);
+    Ok(averaged(&drawn, width, height))
 }
 
 type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
@@ -212,12 +276,22 @@ impl<'a> Page<'a> {
         Ok(self.0.draw_text(title, &style, pixel((MARGIN, 32.0)))?)
     }
 
-    /// Names of the curves and of the threshold in as many rows as they need; returns where the last row ends.
+    /// A round spot.
+    fn dot(&mut self, at: (f64, f64), radius: f64, color: RGBAColor) -> Drawn<()> {
+        Ok(self.0.draw_circle(pixel(at), (radius * SCALE).round() as u32, &color, true)?)
+    }
+
+    /// Names of the curves and of the threshold.
     fn legend(&mut self, plot: &CurvePlot) -> Drawn<f64> {
         let curves = plot.series.iter().enumerate().map(|(i, s)| (&s.label, Some(SERIES[i % SERIES.len()])));
+        self.legend_of(curves.chain(plot.threshold.iter().map(|t| (&t.1, None))))
+    }
+
+    /// Names beside their colours, or beside dashes, in as many rows as they need; returns where the last row ends.
+    fn legend_of<'n>(&mut self, names: impl Iterator<Item = (&'n String, Option<RGBColor>)>) -> Drawn<f64> {
         let (mut x, mut y) = (MARGIN, 62.0);
         let mut end = 50.0;
-        for (label, color) in curves.chain(plot.threshold.iter().map(|t| (&t.1, None))).filter(|(l, _)| !l.is_empty()) {
+        for (label, color) in names.filter(|(label, _)| !label.is_empty()) {
             let width = f64::from(self.0.estimate_text_size(label, &font(13.0, FontStyle::Normal))?.0) / SCALE;
             if x > MARGIN && x + 26.0 + width > RIGHT {
                 (x, y) = (MARGIN, y + 20.0);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A network in training.
 #[derive(Clone, Debug)]
 pub(crate) struct Learner<M> {
-    /// The network, on an autodiff device.
-    pub net: M,
+    /// The network; it is away only during an update, which can so change its numbers in place.
+    net: Option<M>,
     /// Updates done.
     pub step: u64,
     /// What the files of a checkpoint begin with.
@@ -29,22 +29,29 @@ struct State {
 impl<M: Module> Learner<M> {
     /// A network before its first update. `name` tells its files from those of other networks of the model.
     pub fn new(name: &'static str, net: M, optimizer: AdamConfig) -> Self {
-        Self { net, step: 0, name, optimizer: Adam::new(optimizer) }
+        Self { net: Some(net), step: 0, name, optimizer: Adam::new(optimizer) }
+    }
+
+    /// The network, on an autodiff device.
+    pub fn net(&self) -> &M {
+        self.net.as_ref().expect("the network is away only during an update")
     }
 
     /// One update against the gradient of `loss`; returns the loss and the gradient's norm.
     pub fn descend(&mut self, loss: Tensor<1>, learning_rate: f64) -> (f64, f64) {
         let value = f64::from(loss.clone().into_scalar::<f32>());
-        let (net, norm) = self.optimizer.step(self.net.clone(), loss.backward(), learning_rate);
-        self.net = net;
+        let gradients = loss.backward();
+        let net = self.net.take().expect("the network is away only during an update");
+        let (net, norm) = self.optimizer.step(net, gradients, learning_rate);
+        self.net = Some(net);
         self.step += 1;
         (value, norm)
     }
 
     /// Writes network, moments and step.
     pub fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        let record = self.optimizer.record(&self.net);
-        to.module(&format!("{}.safetensors", self.name), &self.net)?;
+        let record = self.optimizer.record(self.net());
+        to.module(&format!("{}.safetensors", self.name), self.net())?;
         let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
         to.arrays(&format!("{}-optimizer.safetensors", self.name), &moments)?;
         to.json(&format!("{}.json", self.name), &State { step: self.step, optimizer_steps: record.steps })
@@ -53,13 +60,13 @@ impl<M: Module> Learner<M> {
     /// Restores what [`save`](Self::save) wrote; on an error nothing has changed.
     pub fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json(&format!("{}.json", self.name))?;
-        let net = from.module(&format!("{}.safetensors", self.name), self.net.clone())?;
+        let net = from.module(&format!("{}.safetensors", self.name), self.net().clone())?;
         let moments = format!("{}-optimizer.safetensors", self.name);
         let record =
             AdamRecord { steps: state.optimizer_steps, moments: from.arrays(&moments)?.into_iter().collect() };
         let misfit = |problem| CoreError::Checkpoint { path: from.path().join(&moments), problem };
         self.optimizer.load(&net, record).map_err(misfit)?;
-        self.net = net;
+        self.net = Some(net);
         self.step = state.step;
         Ok(())
     }

@@ -1,7 +1,9 @@
 //! Generative and sequence models. [`MODELS`] lists them; a new one is a file with a `SPEC` and one line in the list.
 
+pub mod autoencoder;
 pub mod bert;
 pub mod bert_classifier;
+mod codec;
 pub mod data;
 pub mod diffusion;
 pub mod embedder;
@@ -9,10 +11,16 @@ pub mod encoder;
 mod error;
 pub mod gpt;
 pub mod huggingface;
+mod latent;
+mod learner;
+pub mod metrics;
 mod model;
+mod pictures;
 mod registry;
 pub mod rnn;
+mod sampling;
 pub mod text;
+pub mod vae;
 
 pub use error::GenerativeError;
 pub use model::{Model, ModelSetting, ModelTask, SampleReport, SampleRequest};

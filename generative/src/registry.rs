@@ -3,11 +3,13 @@
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
 use crate::model::{Model, ModelSetting};
-use crate::{bert, bert_classifier, diffusion, gpt, rnn};
+use crate::{autoencoder, bert, bert_classifier, diffusion, gpt, rnn, vae};
 
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
+    autoencoder::SPEC,
+    vae::SPEC,
     diffusion::SPEC,
     rnn::SPEC,
     gpt::SPEC,

@@ -3,14 +3,15 @@
 //! MNIST: LeCun and Cortes, derived from NIST. Fashion-MNIST: Xiao, Rasul and Vollgraf 2017,
 //! <https://arxiv.org/abs/1708.07747>. `data/` of this project holds parts of both.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use serde::{Deserialize, Serialize};
 
 use super::idx::{self, Known};
-use super::{Augment, DataSpec, ImageSets, Load, same_size, unusable};
+use super::{Augment, DataSpec, ImageSets, Images, Load, same_size, unusable};
+use crate::GenerativeError;
 
 /// The registry's entry.
 pub(super) const MNIST: DataSpec = DataSpec {
@@ -60,6 +61,9 @@ pub(super) const FASHION_FILES: &[Known] = &[
     Known { bytes: 2_508, sha256: "a83e6e72627580dbc0210b99473438b09f8a678b23d24ffb04afa85f48a687a2" },
 ];
 
+/// What the names of test files begin with.
+const TEST: &[&str] = &["t10k", "test"];
+
 /// The rest of `[data]`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -89,9 +93,18 @@ fn from_folder(document: &mut ConfigDocument, name: &str, known: &[Known]) -> Re
     };
     let fail = |error| unusable(document, "data.dir", error);
     let train = read(&["train"]).map_err(fail)?.truncated(section.train_limit);
-    let test = read(&["t10k", "test"]).map_err(fail)?.truncated(section.test_limit);
+    let test = read(TEST).map_err(fail)?.truncated(section.test_limit);
     same_size(document, &train, &test)?;
     Ok(ImageSets { name: name.into(), train: Arc::new(train), test: Arc::new(test), augment: section.augment })
+}
+
+/// The test pictures of a folder in MNIST's format.
+///
+/// # Errors
+/// [`GenerativeError`] with the file and the offset of what is wrong.
+pub fn idx_test_set(dir: &Path) -> Result<Images, GenerativeError> {
+    let (images, labels) = idx::find(dir, TEST)?;
+    idx::load(&images, &labels, &[])
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ use hotfire_core::seed::StreamRng;
 pub use batches::{Augment, Batch, Batches, Prepare};
 pub use frames::frame_images;
 pub use images::Images;
+pub use mnist::idx_test_set;
 
 use crate::GenerativeError;
 

@@ -8,6 +8,7 @@ use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::TensorData;
 use burn::tensor::module::max_pool2d;
+use burn::tensor::ops::MaxPoolOptions;
 use hotfire_nn::Activation;
 use hotfire_nn::ops::{conv2d, linear_act};
 use safetensors::SafeTensors;
@@ -93,7 +94,7 @@ impl DigitClassifier {
             let mut x = Tensor::<4>::from_data(TensorData::new(chunk.to_vec(), [n, 1, SIDE, SIDE]), &self.device);
             for (weight, bias) in &self.convolutions {
                 x = conv2d(x, weight.val(), bias.val(), 1, 1, Activation::Relu);
-                x = max_pool2d(x, [2, 2], [2, 2], [0, 0], [1, 1], false);
+                x = max_pool2d(x, MaxPoolOptions::new([2, 2]).with_stride([2, 2]));
             }
             let [(w0, b0), (w1, b1)] = &self.dense;
             let features = linear_act(x.flatten(1, 3), w0.val(), b0.val(), Activation::Relu);

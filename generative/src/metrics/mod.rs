@@ -6,7 +6,8 @@ mod linalg;
 mod roc;
 mod samples;
 
-pub use features::{DigitClassifier, FEATURES};
+pub use features::{Classified, DigitClassifier, FEATURES};
+pub(crate) use linalg::mean_and_covariance;
 pub use linalg::symmetric_eigen;
 pub use roc::{auroc, roc_curve};
 pub use samples::{SampleScores, fid, kid, nearest_distances, precision_recall, sliced_wasserstein};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::prelude::*;
-use burn::tensor::activation::{gelu, silu};
+use burn::tensor::activation::{gelu, sigmoid, silu};
 use burn_flex::FlexTensor;
 
 use super::host_op::{self, HostOp, Parent, on_host};
@@ -50,6 +50,7 @@ pub(crate) fn stock_activation<const D: usize>(z: Tensor<D>, activation: Activat
         Activation::Relu => z.clamp_min(0.0),
         Activation::Silu => silu(z),
         Activation::Gelu => gelu(z),
+        Activation::Sigmoid => sigmoid(z),
     }
 }
 
@@ -164,7 +165,8 @@ mod tests {
     fn agrees_with_the_stock_ops() {
         let device = Device::flex().autodiff();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.5), &device);
-        for activation in [Activation::Identity, Activation::Tanh, Activation::Relu, Activation::Silu, Activation::Gelu]
+        use Activation::{Gelu, Identity, Relu, Sigmoid, Silu, Tanh};
+        for activation in [Identity, Tanh, Relu, Silu, Gelu, Sigmoid]
         {
             for (rows, sizes) in
                 [(5, vec![3, 7]), (33, vec![4, 64, 2]), (130, vec![4, 64, 64, 3]), (700, vec![8, 96, 96, 64, 40, 1])]
