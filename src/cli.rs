@@ -30,10 +30,12 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Rank the lines of a file by their likeness to a query.
     Similar(SimilarArgs),
-    /// List environments, algorithms and models.
+    /// List environments, algorithms, models and data sets.
     List(ListArgs),
     /// Look at an environment.
     Env(EnvArgs),
+    /// Get data sets.
+    Data(DataArgs),
     /// Show devices, CPU features and what is wrong with them.
     Doctor,
 }
@@ -216,6 +218,51 @@ pub enum Listing {
     Envs,
     Algorithms,
     Models,
+    Data,
+}
+
+#[derive(Debug, Args)]
+pub struct DataArgs {
+    #[command(subcommand)]
+    pub command: DataCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// Download a whole data set and check it.
+    Fetch(FetchArgs),
+    /// Write pictures of a run's trained agent at work, for the data set `folder`.
+    Frames(FramesArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct FetchArgs {
+    /// The set: mnist or fashion-mnist.
+    pub name: String,
+    /// The folder to write; datasets/NAME without it.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Addresses of folders that hold the files, in place of the known ones.
+    #[arg(long = "mirror", value_name = "URL")]
+    pub mirrors: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FramesArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The folder to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Number of pictures.
+    #[arg(long, default_value_t = 1000)]
+    pub count: usize,
+    /// Environment steps between two pictures.
+    #[arg(long, default_value_t = 4)]
+    pub every: usize,
+    /// Seed of the episodes; the run's own without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
 }
 
 #[derive(Debug, Args)]

@@ -31,8 +31,11 @@ pub fn list(args: &ListArgs) -> anyhow::Result<()> {
         for spec in hotfire_generative::MODELS {
             println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
         }
-        if hotfire_generative::MODELS.is_empty() {
-            println!("  none yet");
+    }
+    if wanted(Listing::Data) {
+        println!("Data sets");
+        for spec in hotfire_generative::data::DATA {
+            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod attention;
 mod cli;
+mod data;
 mod doctor;
 mod embed;
 mod eval;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id } => list::check_env(&id),
         },
+        cli::Command::Data(args) => data::data(&args.command),
         cli::Command::Doctor => doctor::doctor(),
     };
     match result {

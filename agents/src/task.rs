@@ -80,11 +80,24 @@ impl AgentTask {
             }
             gif.as_mut().map_or(Ok(()), |gif| gif.push(&frame.rgb)).map_err(write_error)
         };
-        let played = record_episode(self.agent.policy().as_mut(), &self.env, FILM_STEPS, seed, &mut push)?;
+        let played = self.watch(seed, &mut push)?;
         if let Some(gif) = gif {
             gif.finish().map_err(write_error)?;
         }
         Ok(played)
+    }
+
+    /// Plays one episode, at most the length of a film, and hands each picture to `film`. Returns the return so far;
+    /// `None` if the environment has no pictures.
+    ///
+    /// # Errors
+    /// If the environment refuses an action, or `film` fails.
+    pub fn watch(
+        &self,
+        seed: u64,
+        film: &mut dyn FnMut(Frame) -> Result<(), CoreError>,
+    ) -> Result<Option<f64>, CoreError> {
+        record_episode(self.agent.policy().as_mut(), &self.env, FILM_STEPS, seed, film)
     }
 }
 

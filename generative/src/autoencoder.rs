@@ -78,7 +78,8 @@ impl Default for AutoencoderConfig {
 const BATCH: usize = 128;
 /// Pictures of a forward pass without gradients.
 const PASS: usize = 250;
-/// Neighbours whose mean distance is the latent score.
+/// Neighbours whose mean distance is the latent score: that of the directions of the codes, because the length of a code
+/// says little more than how much ink there is.
 const NEIGHBOURS: usize = 5;
 /// Training codes that the latent score and the samples rest on.
 const CODES: usize = 10_000;
@@ -208,14 +209,12 @@ impl Autoencoder {
 
     /// Reconstruction error and latent score of test pictures and of anomalies.
     fn anomaly_scores(&self, anomalies: &Images) -> AnomalyScores {
-        let (codes, gaussian) = self.training_codes();
         let d = self.config.latent;
-        let whiten = |codes: &[f32]| codes.chunks_exact(d).flat_map(|code| gaussian.whiten(code)).collect::<Vec<f32>>();
-        let known = whiten(&codes);
-        let k = NEIGHBOURS.min(codes.len() / d);
+        let known = directions(&self.training_codes().0, d);
+        let k = NEIGHBOURS.min(known.len() / d);
         let score = |images: &Images| {
             let (errors, codes) = self.reconstruction_errors(images);
-            let near = nearest_distances(&whiten(&codes), &known, d, k);
+            let near = nearest_distances(&directions(&codes, d), &known, d, k);
             [errors, near.chunks_exact(k).map(|near| mean(near.iter().copied())).collect()]
         };
         AnomalyScores { normal: score(&self.test), anomalous: score(anomalies) }
@@ -298,6 +297,15 @@ impl AnomalyScores {
         curve_png(path, &plot).map_err(CoreError::io(path, "draw"))?;
         Ok(path.to_path_buf())
     }
+}
+
+/// Codes `[N, d]` at length 1.
+fn directions(codes: &[f32], d: usize) -> Vec<f32> {
+    let unit = |code: &[f32]| {
+        let norm = code.iter().map(|x| x * x).sum::<f32>().sqrt().max(1e-12);
+        code.iter().map(|x| x / norm).collect::<Vec<f32>>()
+    };
+    codes.chunks_exact(d).flat_map(unit).collect()
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f32>) -> f32 {

@@ -39,19 +39,6 @@ impl CodeGaussian {
         code.into_iter().map(|c| c as f32).collect()
     }
 
-    /// A code's coordinates along the axes, in units of the standard deviation: `[d]`. Axes that the codes don't use
-    /// are left at zero.
-    pub fn whiten(&self, code: &[f32]) -> Vec<f32> {
-        let centred: Vec<f64> = code.iter().zip(&self.mean).map(|(c, m)| f64::from(*c) - m).collect();
-        let axes = self.axes.chunks_exact(self.mean.len()).zip(&self.deviations);
-        let smallest = 1e-6 * self.deviations[0];
-        axes.map(|(axis, deviation)| {
-            let along: f64 = axis.iter().zip(&centred).map(|(a, c)| a * c).sum();
-            if *deviation > smallest { (along / deviation) as f32 } else { 0.0 }
-        })
-        .collect()
-    }
-
     /// A code's coordinates along the first two axes.
     fn project(&self, code: &[f32]) -> (f64, f64) {
         let d = self.mean.len();
@@ -108,8 +95,5 @@ mod tests {
         let want = [4.0, 0.0, 4.0, 0.0, 0.25, 0.25, 4.0, 0.25, 4.25];
         assert!((mean[0] - 1.0).abs() < 0.1 && mean[1].abs() < 0.05);
         assert!(covariance.iter().zip(want).all(|(got, want)| (got - want).abs() < 0.3), "{covariance:?}");
-        let white: Vec<f32> = codes.chunks(3).flat_map(|code| gaussian.whiten(code)).collect();
-        let (_, unit) = mean_and_covariance(&white, 3);
-        assert!((unit[0] - 1.0).abs() < 1e-3 && (unit[4] - 1.0).abs() < 1e-3 && unit[8] == 0.0, "{unit:?}");
     }
 }

@@ -21,6 +21,7 @@ pub mod rnn;
 mod sampling;
 pub mod text;
 pub mod vae;
+pub mod vqvae;
 
 pub use error::GenerativeError;
 pub use model::{Model, ModelSetting, ModelTask, SampleReport, SampleRequest};

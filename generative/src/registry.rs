@@ -3,13 +3,14 @@
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
 use crate::model::{Model, ModelSetting};
-use crate::{autoencoder, bert, bert_classifier, diffusion, gpt, rnn, vae};
+use crate::{autoencoder, bert, bert_classifier, diffusion, gpt, rnn, vae, vqvae};
 
 /// Every model of this crate.
 #[rustfmt::skip]
 pub const MODELS: &[ModelSpec] = &[
     autoencoder::SPEC,
     vae::SPEC,
+    vqvae::SPEC,
     diffusion::SPEC,
     rnn::SPEC,
     gpt::SPEC,
