@@ -712,7 +712,7 @@ mod tests {
     #[test]
     fn categories_are_drawn_with_their_probabilities() {
         let mut rng = stream(2, "test", 0);
-        let mut counts = [0; 3];
+        let mut counts = [0u32; 3];
         for _ in 0..10_000 {
             counts[draw_category(&[0.0, 2f32.ln(), f32::NEG_INFINITY], 1.0, &mut rng) as usize] += 1;
         }
