@@ -38,7 +38,7 @@ fn fetch_set(args: &FetchArgs) -> anyhow::Result<()> {
 
 /// Writes pictures of the run's agent until there are enough, episode after episode.
 fn frames(args: &FramesArgs) -> anyhow::Result<()> {
-    let prepared = load_run(&args.run, &[])?;
+    let prepared = load_run(&args.run, &[], false)?;
     let RunTask::Agent(task) = &prepared.task else {
         return Err(CoreError::Usage(format!("{}: holds a model; frames are of agents", args.run.display())).into());
     };
