@@ -60,6 +60,9 @@ fn frames(args: &FramesArgs) -> anyhow::Result<()> {
         }
         episode += 1;
     }
-    println!("{written} pictures of {episode} episodes; use them with data.name=folder data.dir={}", args.out.display());
+    println!(
+        "{written} pictures of {episode} episodes; use them with data.name=folder data.dir={}",
+        args.out.display()
+    );
     Ok(())
 }

@@ -85,7 +85,9 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
     } else {
         for (key, value) in [("train.epochs", train.epochs), ("train.batch_size", train.batch_size)] {
             if value > 0 {
-                return Err(document.invalid(key, "is for models: an agent has train.steps and its own batches").into());
+                return Err(document
+                    .invalid(key, "is for models: an agent has train.steps and its own batches")
+                    .into());
             }
         }
         RunTask::Agent(AgentTask::from_config(&mut document, run.seed, &device.device, train.steps)?)

@@ -104,7 +104,9 @@ impl TrainConfig {
     pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
         match (self.steps, self.epochs) {
             (0, 0) => return Err(document.out_of_range("train.steps", "at least 1", 0)),
-            (1.., 1..) => return Err(document.invalid("train.epochs", "stands beside train.steps: expected one of them")),
+            (1.., 1..) => {
+                return Err(document.invalid("train.epochs", "stands beside train.steps: expected one of them"));
+            }
             _ => {}
         }
         for (key, value) in [

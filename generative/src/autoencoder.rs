@@ -282,11 +282,7 @@ impl AnomalyScores {
                 band: Vec::new(),
             })
             .collect();
-        series.push(Series {
-            label: "chance".into(),
-            points: vec![(0.0, 0.0), (1.0, 1.0)],
-            band: Vec::new(),
-        });
+        series.push(Series { label: "chance".into(), points: vec![(0.0, 0.0), (1.0, 1.0)], band: Vec::new() });
         let plot = CurvePlot {
             title,
             x_label: "false positive rate".into(),

@@ -58,8 +58,7 @@ impl Encoder {
     pub fn new(shape: &CodecShape, outputs: usize, rng: &mut StreamRng, device: &Device) -> Self {
         let channels: Vec<usize> = [&shape.image[..1], &shape.channels].concat();
         let pairs = channels.windows(2);
-        let convolutions =
-            pairs.map(|c| Conv2d::new([c[0], c[1]], 3, 2, 1, Activation::Relu, rng, device)).collect();
+        let convolutions = pairs.map(|c| Conv2d::new([c[0], c[1]], 3, 2, 1, Activation::Relu, rng, device)).collect();
         let inner = shape.inner().iter().product::<usize>() + shape.condition;
         let widths: Vec<usize> = [&[inner][..], &shape.hidden, &[outputs]].concat();
         Self { convolutions, dense: dense(&widths, Activation::Identity, rng, device) }

@@ -62,8 +62,7 @@ impl<M: Module> Learner<M> {
         let state: State = from.json(&format!("{}.json", self.name))?;
         let net = from.module(&format!("{}.safetensors", self.name), self.net().clone())?;
         let moments = format!("{}-optimizer.safetensors", self.name);
-        let record =
-            AdamRecord { steps: state.optimizer_steps, moments: from.arrays(&moments)?.into_iter().collect() };
+        let record = AdamRecord { steps: state.optimizer_steps, moments: from.arrays(&moments)?.into_iter().collect() };
         let misfit = |problem| CoreError::Checkpoint { path: from.path().join(&moments), problem };
         self.optimizer.load(&net, record).map_err(misfit)?;
         self.net = Some(net);

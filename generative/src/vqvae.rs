@@ -227,7 +227,13 @@ struct Masked {
 }
 
 impl Masked {
-    fn new([inputs, outputs]: [usize; 2], side: usize, sees_centre: bool, rng: &mut StreamRng, device: &Device) -> Self {
+    fn new(
+        [inputs, outputs]: [usize; 2],
+        side: usize,
+        sees_centre: bool,
+        rng: &mut StreamRng,
+        device: &Device,
+    ) -> Self {
         // About half of the taps remain.
         let bound = (2.0 / (inputs * side * side) as f32).sqrt();
         let mut values = |count: usize| (0..count).map(|_| bound * (2.0 * rng.uniform() - 1.0)).collect::<Vec<f32>>();
@@ -366,7 +372,8 @@ impl VqVae {
         // The decoder sees the codes; their gradient goes to the encoder as if they were its output.
         let through = z.clone() + (quantised.clone() - z.clone()).detach();
         let pixels = self.test.image_len() as f64;
-        let reconstruction = squared_error(net.decode(through).flatten(1, 3), x.flatten(1, 3)).mean().div_scalar(pixels);
+        let reconstruction =
+            squared_error(net.decode(through).flatten(1, 3), x.flatten(1, 3)).mean().div_scalar(pixels);
         let commitment = squared_error(z.flatten(1, 3), quantised.flatten(1, 3)).mean();
         let commitment = commitment.div_scalar((self.positions() * self.config.width) as f64);
         let parts = [reconstruction.clone(), commitment.clone()].map(|part| f64::from(part.into_scalar::<f32>()));
@@ -574,10 +581,8 @@ impl Task for VqVae {
         if self.prior.step > 0 {
             let (prior, device) = (self.prior.net().valid(), self.device.clone().inner());
             let chunks = codes.chunks(PASS * self.positions());
-            let nats: f64 = chunks
-                .flat_map(|codes| numbers(self.code_nll(&prior, codes, &device)))
-                .map(f64::from)
-                .sum();
+            let nats: f64 =
+                chunks.flat_map(|codes| numbers(self.code_nll(&prior, codes, &device))).map(f64::from).sum();
             metrics.push("prior_bits_per_code", nats / std::f64::consts::LN_2 / codes.len() as f64);
             if self.digits {
                 let samples = self.decode(&self.draw(self.test.len(), self.seed, 1.0));
@@ -703,7 +708,8 @@ mod tests {
         let base = logits(16);
         for changed in 0..16 {
             let other = logits(changed);
-            let differs: Vec<usize> = (0..16).filter(|p| (0..5).any(|c| base[c * 16 + p] != other[c * 16 + p])).collect();
+            let differs: Vec<usize> =
+                (0..16).filter(|p| (0..5).any(|c| base[c * 16 + p] != other[c * 16 + p])).collect();
             assert!(differs.iter().all(|p| *p > changed), "{changed} reaches {differs:?}");
             assert!(changed == 15 || differs.contains(&(changed + 1)) || changed % 4 == 3, "{changed}: {differs:?}");
         }

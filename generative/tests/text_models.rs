@@ -19,7 +19,7 @@ fn config(model: &str, data: &str) -> String {
 
 fn make(text: &str, total_steps: u64) -> Result<ModelTask, ConfigError> {
     let mut document = ConfigDocument::parse("test.toml", text, &[])?;
-    let setting = ModelSetting { seed: 3, device: &Device::flex(), total_steps };
+    let setting = ModelSetting { seed: 3, device: &Device::flex(), total_steps, epochs: 0, batch_size: 0 };
     let task = ModelTask::from_config(&mut document, &setting)?;
     document.finish()?;
     Ok(task)

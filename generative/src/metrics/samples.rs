@@ -107,8 +107,7 @@ pub fn sliced_wasserstein(a: &[f32], b: &[f32], d: usize, directions: usize, see
             rng.fill_normal(&mut direction);
             let norm = dot(&direction, &direction).sqrt();
             let project = |points: &[f32]| {
-                let mut along: Vec<f32> =
-                    points.chunks_exact(d).take(n).map(|x| dot(x, &direction) / norm).collect();
+                let mut along: Vec<f32> = points.chunks_exact(d).take(n).map(|x| dot(x, &direction) / norm).collect();
                 along.sort_by(f32::total_cmp);
                 along
             };

@@ -42,7 +42,8 @@ fn fused(loss: Loss, x: Tensor<2>, target: Tensor<2>) -> Tensor<1> {
     let [n, d] = x.dims();
     assert_eq!(target.dims(), [n, d], "prediction and target have one shape");
     host_op::apply([Parent::new(x), Parent::new(target)], |[x, target]| {
-        let rows = x.storage::<f32>().par_chunks_exact(d.max(1)).zip(target.storage::<f32>().par_chunks_exact(d.max(1)));
+        let rows =
+            x.storage::<f32>().par_chunks_exact(d.max(1)).zip(target.storage::<f32>().par_chunks_exact(d.max(1)));
         let sums: Vec<f32> = rows.map(|(x, t)| row_loss(loss, x, t)).collect();
         (host_op::tensor(sums, [n]), RowLoss { loss, x: x.clone(), target: target.clone(), width: d })
     })

@@ -166,8 +166,7 @@ mod tests {
         let device = Device::flex().autodiff();
         let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.5), &device);
         use Activation::{Gelu, Identity, Relu, Sigmoid, Silu, Tanh};
-        for activation in [Identity, Tanh, Relu, Silu, Gelu, Sigmoid]
-        {
+        for activation in [Identity, Tanh, Relu, Silu, Gelu, Sigmoid] {
             for (rows, sizes) in
                 [(5, vec![3, 7]), (33, vec![4, 64, 2]), (130, vec![4, 64, 64, 3]), (700, vec![8, 96, 96, 64, 40, 1])]
             {
