@@ -234,11 +234,13 @@ impl BipedalWalker {
     }
 
     fn build_clouds(&mut self, rng: &mut NpRng) {
+        #[allow(clippy::approx_constant)] // The original's.
+        const ROUGH_PI: f64 = 3.14;
         for cloud in &mut self.clouds {
             let x = rng.uniform(0.0, TERRAIN_LENGTH as f64) * TERRAIN_STEP;
             let y = VIEWPORT[1] / SCALE * 3.0 / 4.0;
             for (a, corner) in cloud.iter_mut().enumerate() {
-                let angle = 3.14 * 2.0 * a as f64 / 5.0;
+                let angle = ROUGH_PI * 2.0 * a as f64 / 5.0;
                 *corner = Vec2::from([
                     x + 15.0 * TERRAIN_STEP * angle.sin() + rng.uniform(0.0, 5.0 * TERRAIN_STEP),
                     y + 5.0 * TERRAIN_STEP * angle.cos() + rng.uniform(0.0, 5.0 * TERRAIN_STEP),
@@ -466,7 +468,7 @@ impl BipedalWalker {
             let (x, y) = (sum_x / 5.0, sum_y / 5.0);
             for (cx, cy) in corners {
                 let (px, py) = (x + 0.45 * (cx - x), y + 0.45 * (cy - y));
-                canvas.circle((px, py), 0.7 + 0.12 * (cx - px).abs(), render::LIGHT.alpha(190));
+                canvas.circle((px, py), 0.7 + 0.12 * (cx - px).abs(), render::LIGHT);
             }
         }
         // Far hills, at a third of the speed.
@@ -499,6 +501,7 @@ impl BipedalWalker {
         let mut earth = crest.clone();
         earth.extend([(right, -1.0), (left, -1.0)]);
         canvas.polygon(&earth, Fill::vertical(4.5, EARTH_TOP, 0.0, EARTH_BOTTOM));
+        canvas.line(&crest, 0.09, render::GREEN);
         for shape in shapes {
             if let GroundShape::Polygon(polygon) = shape {
                 let corners: Vec<_> = polygon.vertices().iter().map(|v| pair(*v)).collect();
@@ -506,7 +509,6 @@ impl BipedalWalker {
                 canvas.polygon(&corners, Fill::vertical(top, render::INK_LIGHT, top - 2.0, render::MUTED));
             }
         }
-        canvas.line(&crest, 0.09, render::GREEN);
         let (x, y) = ((3.0 * TERRAIN_STEP) as f32, TERRAIN_HEIGHT as f32);
         canvas.line(&[(x, y), (x, y + 1.65)], 0.05, render::INK_LIGHT);
         canvas.polygon(&[(x, y + 1.67), (x, y + 1.2), (x + 0.85, y + 1.44)], render::ORANGE);

@@ -122,7 +122,6 @@ pub struct LunarLander {
     last_shaping: Option<f64>,
     /// Phases of the wind's force and torque.
     wind: [i64; 2],
-    gravity: f64,
     wind_power: Option<f64>,
     turbulence_power: f64,
     observation_space: Space,
@@ -154,7 +153,6 @@ impl LunarLander {
             leg_contacts: [false; 2],
             last_shaping: None,
             wind: [0; 2],
-            gravity,
             wind_power: enable_wind.then_some(wind_power),
             turbulence_power,
             observation_space: Space::bounded(low, high, [8]),

@@ -77,7 +77,9 @@ struct Uniform {
 
 static UNIFORM: LazyLock<Box<Uniform>> = LazyLock::new(|| {
     let table = |shrink: &Shrink| {
-        shrink.cells.map(|cell| std::array::from_fn(|x| shrink_cell(&cell, shrink.reciprocal, |_| x as u32) as u8))
+        shrink
+            .cells
+            .map(|cell| std::array::from_fn(|x| shrink_cell(&cell, shrink.reciprocal, |_| [x as u32; 3])[0] as u8))
     };
     Box::new(Uniform { columns: table(&COLUMNS), rows: table(&ROWS) })
 });
@@ -189,7 +191,7 @@ impl Raster {
                     let columns = &uniform.columns[i];
                     self.palette[usize::from(color)].map(|c| row_table[usize::from(columns[usize::from(c)])])
                 } else {
-                    self.mixed_cell(row, i)
+                    self.mixed_cell(row, i, &uniform.columns)
                 };
                 pixel.copy_from_slice(&rgb);
             }
@@ -197,35 +199,41 @@ impl Raster {
     }
 
     /// A cell of several colours.
-    fn mixed_cell(&self, row: &Cell, column: usize) -> Rgb {
-        std::array::from_fn(|channel| {
-            let value = shrink_cell(row, ROWS.reciprocal, |y| {
-                let line = &self.pixels[y * WIDTH..(y + 1) * WIDTH];
-                shrink_cell(&COLUMNS.cells[column], COLUMNS.reciprocal, |x| {
-                    self.palette[usize::from(line[x])][channel].into()
-                })
-            });
-            value as u8
+    fn mixed_cell(&self, row: &Cell, column: usize, uniform: &[[u8; 256]; SIDE]) -> Rgb {
+        let cell = &COLUMNS.cells[column];
+        let left = usize::from(cell.whole) - usize::from(cell.before > 0);
+        let right = usize::from(cell.whole + cell.count) + usize::from(cell.after > 0);
+        shrink_cell(row, ROWS.reciprocal, |y| {
+            let line = &self.pixels[y * WIDTH..(y + 1) * WIDTH];
+            if same(&line[left..right], line[left]) {
+                return self.palette[usize::from(line[left])].map(|c| uniform[column][usize::from(c)].into());
+            }
+            shrink_cell(cell, COLUMNS.reciprocal, |x| self.palette[usize::from(line[x])].map(u32::from))
         })
+        .map(|c| c as u8)
     }
 }
 
-/// Whether all bytes are the same.
+/// Whether all of a cell's bytes, at least eight and at most sixteen, are the same.
 #[inline(always)]
 fn same(bytes: &[u8], byte: u8) -> bool {
-    bytes.iter().fold(0, |difference, b| difference | (b ^ byte)) == 0
+    let ends = [bytes.first_chunk::<8>(), bytes.last_chunk::<8>()];
+    let [Some(first), Some(last)] = ends else { return bytes.iter().all(|b| *b == byte) };
+    let splat = u64::from_ne_bytes([byte; 8]);
+    (u64::from_ne_bytes(*first) ^ splat) | (u64::from_ne_bytes(*last) ^ splat) == 0
 }
 
-/// Mean of the pixels of a cell, with pygame's rounding.
+/// Mean of the pixels of a cell, three channels at once, with pygame's rounding.
 #[inline(always)]
-fn shrink_cell(cell: &Cell, reciprocal: u32, pixel: impl Fn(usize) -> u32) -> u32 {
+fn shrink_cell(cell: &Cell, reciprocal: u32, pixel: impl Fn(usize) -> [u32; 3]) -> [u32; 3] {
     let (first, end) = (usize::from(cell.whole), usize::from(cell.whole + cell.count));
-    let mut sum = if cell.before > 0 { pixel(first - 1) * cell.before >> 16 } else { 0 };
+    let mut sum = if cell.before > 0 { pixel(first - 1).map(|c| (c * cell.before) >> 16) } else { [0; 3] };
+    let mut add = |share: [u32; 3]| sum.iter_mut().zip(share).for_each(|(sum, x)| *sum += x);
     for i in first..end {
-        sum += pixel(i);
+        add(pixel(i));
     }
     if cell.after > 0 {
-        sum += pixel(end) * cell.after >> 16;
+        add(pixel(end).map(|c| (c * cell.after) >> 16));
     }
-    (u64::from(sum) * u64::from(reciprocal) >> 16) as u32
+    sum.map(|sum| ((u64::from(sum) * u64::from(reciprocal)) >> 16) as u32)
 }
