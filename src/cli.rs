@@ -20,6 +20,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Draw pictures or text from the trained model of a run.
     Sample(SampleArgs),
+    /// Write the trained agent's policy as safetensors, JSON and ONNX.
+    Export(ExportArgs),
     /// Search over configurations with many runs; the same command goes on with a sweep that was stopped.
     Sweep(SweepArgs),
     /// Show a text as tokens, their numbers and the dictionary.
@@ -81,6 +83,18 @@ pub struct EvalArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The run directory.
+    pub run: PathBuf,
+    /// The folder for policy.safetensors, policy.json and policy.onnx.
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Export the best checkpoint (train.save_best) instead of the newest.
+    #[arg(long)]
+    pub best: bool,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@ mod data;
 mod doctor;
 mod embed;
 mod eval;
+mod export;
 mod list;
 mod sample;
 mod sweep;
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
     let result = match cli::Cli::parse().command {
         cli::Command::Train(args) => train::train(&args),
         cli::Command::Eval(args) => eval::eval(&args),
+        cli::Command::Export(args) => export::export(&args),
         cli::Command::Sample(args) => sample::sample(&args),
         cli::Command::Sweep(args) => sweep::sweep(&args),
         cli::Command::Tokens(args) => tokens::tokens(&args),

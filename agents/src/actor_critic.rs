@@ -178,6 +178,11 @@ impl CompiledActorCritic {
         }
     }
 
+    /// The policy's output `[N, A]` for encoded observations `[N, D]`, without a memory.
+    pub(crate) fn output(&mut self, observations: &[f32]) -> &[f32] {
+        self.actor.forward(self.torso.forward(observations))
+    }
+
     /// Values `[N, V]` of encoded observations `[N, D]`.
     pub fn values(&mut self, observations: &[f32], states: &mut [f32]) -> &[f32] {
         self.critic.forward(features(&mut self.torso, self.memory.as_ref(), observations, states))

@@ -5,6 +5,7 @@ use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::metrics::Metrics;
 use hotfire_envs::{ActionRef, Actions, Buffer, EnvError};
 
+use crate::PolicyExport;
 use crate::observation::EnvView;
 
 /// A learner: collects experience and improves its policy.
@@ -24,6 +25,11 @@ pub trait Agent: Send {
     /// The learner's estimates of the values of states, from observations `[N, D]` as the environments give them;
     /// `None` if it has none.
     fn state_values(&self, _observations: &Buffer) -> Option<Vec<f32>> {
+        None
+    }
+
+    /// The policy for use outside; `None` if it is none that can be written as plain layers.
+    fn export(&self) -> Option<PolicyExport> {
         None
     }
 

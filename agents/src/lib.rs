@@ -10,6 +10,7 @@ mod checkpoint;
 pub mod dqn;
 mod env_config;
 mod evaluate;
+mod export;
 pub mod gae;
 pub mod normalize;
 mod observation;
@@ -28,6 +29,7 @@ pub use actor_critic::{ActorCritic, ActorCriticShape, CompiledActorCritic, Head}
 pub use agent::{Agent, Policy};
 pub use env_config::EnvConfig;
 pub use evaluate::{evaluate, record_episode};
+pub use export::PolicyExport;
 pub use observation::{EnvView, ObservationEncoder};
 pub use on_policy::Recurrent;
 pub use registry::{ALGORITHMS, AlgorithmSpec, MakeAgent, Setting, algorithm};

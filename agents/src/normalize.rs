@@ -3,6 +3,7 @@
 //! Statistics are frozen while a rollout is collected and take in the rollout when it ends, so the policy that is
 //! improved sees the same numbers as the policy that acted. (Gymnasium's wrappers update at every step.)
 
+use hotfire_nn::export::ExportLayer;
 use serde::{Deserialize, Serialize};
 
 /// Mean and variance of each element of a stream of rows, by Chan et al.'s parallel update.
@@ -52,6 +53,11 @@ impl ObservationNormalizer {
     /// Length of an observation.
     pub fn observation_len(&self) -> usize {
         self.mean.len()
+    }
+
+    /// The layer that does the same outside.
+    pub fn export(&self) -> ExportLayer {
+        ExportLayer::Normalize { mean: self.mean.clone(), scale: self.scale.clone(), clip: self.clip }
     }
 
     /// Counts the rows `[N, D]` towards the next statistics.

@@ -16,7 +16,6 @@ use hotfire_nn::ops::policy_loss::{ActionBatch, PolicyBatch, PolicyLossConfig, P
 use hotfire_nn::{Activation, Adam, AdamConfig, Network, Torso};
 use serde::{Deserialize, Serialize};
 
-use crate::Policy;
 use crate::actor_critic::{ActorCritic, ActorCriticShape, GreedyActorCritic, Head};
 use crate::checkpoint::{load_envs, load_optimizer, misfit, save_envs, save_optimizer};
 use crate::gae::{Trajectory, gae};
@@ -25,6 +24,7 @@ use crate::observation::ObservationEncoder;
 use crate::registry::Setting;
 use crate::rnd::{Rnd, RndConfig};
 use crate::rollout::{Rollout, Until};
+use crate::{Policy, PolicyExport};
 
 /// Bound of a normalised observation or reward.
 const CLIP: f32 = 10.0;
@@ -366,6 +366,28 @@ impl Learner {
     pub fn policy(&self) -> Box<dyn Policy> {
         let net = self.net.compile(&self.head);
         Box::new(GreedyActorCritic::new(net, self.encoder.clone(), self.observation_normalizer.clone()))
+    }
+
+    /// The policy for use outside; `None` for one with a memory.
+    pub fn export(&self) -> Option<PolicyExport> {
+        if self.net.memory.is_some() {
+            return None;
+        }
+        let layers = self.observation_normalizer.iter().map(ObservationNormalizer::export);
+        let layers = layers.chain(self.net.torso.export()).chain(self.net.actor.export());
+        let mut input = vec![0.0; self.encoder.outputs()];
+        self.encoder.encode_rows(self.envs.observations(), 0..1, &mut input);
+        let mut seen = input.clone();
+        if let Some(normalizer) = &self.observation_normalizer {
+            normalizer.normalize(&input, &mut seen);
+        }
+        let output = self.net.compile(&self.head).output(&seen).to_vec();
+        Some(PolicyExport {
+            input: self.encoder.shape(),
+            layers: layers.collect(),
+            head: self.head.clone(),
+            example: (input, output),
+        })
     }
 
     /// Values `[N]` of observations `[N, D]` as the environments give them, at the start of an episode.

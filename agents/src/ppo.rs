@@ -22,7 +22,7 @@ use crate::on_policy::{Check, Learner, LearnerConfig, Recurrent, Updates};
 use crate::registry::{AlgorithmSpec, Setting};
 use crate::rnd::RndConfig;
 use crate::rollout::Until;
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -230,6 +230,10 @@ impl Agent for Ppo {
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
         Some(self.learner.state_values(observations))
+    }
+
+    fn export(&self) -> Option<PolicyExport> {
+        self.learner.export()
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

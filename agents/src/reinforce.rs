@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::on_policy::{Check, Learner, LearnerConfig, Updates};
 use crate::registry::{AlgorithmSpec, Setting};
 use crate::rollout::Until;
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -157,6 +157,10 @@ impl Agent for Reinforce {
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
         Some(self.learner.state_values(observations))
+    }
+
+    fn export(&self) -> Option<PolicyExport> {
+        self.learner.export()
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

@@ -16,6 +16,8 @@ enum Puzzle {
     Recall,
     /// The first choice must be that of the observation, the second the other way round.
     Both,
+    /// A bright pixel in a picture, in one of two channels, says which action is right.
+    Picture,
     /// Twelve states in a row; one action leads on, the other back to the start; reward only at the end.
     Lock,
 }
@@ -36,18 +38,27 @@ impl PuzzleEnv {
         let (observations, actions) = match puzzle {
             Puzzle::Recall => (Space::discrete(4), Space::discrete(3)),
             Puzzle::Both => (Space::multi_discrete([2]), Space::multi_discrete([2, 3])),
+            Puzzle::Picture => (Space::image([6, 5, 2]), Space::discrete(2)),
             Puzzle::Lock => (Space::discrete(LOCK_STATES), Space::discrete(2)),
         };
         Self { puzzle, observations, actions, cue: 0, steps: 0 }
     }
 
     fn show(&self, obs: ObsMut<'_>) {
-        let ObsMut::I32(obs) = obs else { unreachable!("observations are integers") };
+        let obs = match obs {
+            ObsMut::U8(pixels) => {
+                pixels.fill(0);
+                pixels[2 * (7 + self.steps as usize) + self.cue as usize] = 255;
+                return;
+            }
+            ObsMut::I32(obs) => obs,
+            ObsMut::F32(_) => unreachable!("observations are integers or pixels"),
+        };
         obs[0] = match self.puzzle {
             // The cue at first, then that it is over, then that it is time to answer.
             Puzzle::Recall if self.steps == 0 => self.cue,
             Puzzle::Recall => 2 + i32::from(self.steps + 1 == RECALL_STEPS),
-            Puzzle::Both | Puzzle::Lock => self.cue,
+            Puzzle::Both | Puzzle::Lock | Puzzle::Picture => self.cue,
         };
     }
 }
@@ -78,6 +89,7 @@ impl Env for PuzzleEnv {
                 (if last { sign(action[0] == self.cue) } else { 0.0 }, last)
             }
             Puzzle::Both => (0.5 * (sign(action[0] == self.cue) + sign(action[1] == 1 - self.cue)), true),
+            Puzzle::Picture => (sign(action[0] == self.cue), true),
             Puzzle::Lock => {
                 // The right action is another in every other state.
                 self.cue = if action[0] == self.cue % 2 { self.cue + 1 } else { 0 };
@@ -127,6 +139,7 @@ const fn spec(
 
 static RECALL: EnvSpec = spec("Recall", None, |_| Ok(Box::new(PuzzleEnv::new(Puzzle::Recall))));
 static BOTH: EnvSpec = spec("Both", None, |_| Ok(Box::new(PuzzleEnv::new(Puzzle::Both))));
+static PICTURE: EnvSpec = spec("Picture", None, |_| Ok(Box::new(PuzzleEnv::new(Puzzle::Picture))));
 static LOCK: EnvSpec = spec("Lock", Some(24), |_| Ok(Box::new(PuzzleEnv::new(Puzzle::Lock))));
 
 fn envs(spec: &'static EnvSpec, num_envs: usize) -> EnvConfig {
@@ -189,6 +202,14 @@ fn several_choices_are_learned_at_once() {
         advance(agent.as_mut(), 6000);
         assert!(score(agent.as_ref(), &env) > 0.95, "{name}: mean return {}", score(agent.as_ref(), &env));
     }
+}
+
+#[test]
+fn pictures_are_told_apart() {
+    let env = envs(&PICTURE, 8);
+    let mut agent = agent("ppo", &env, 1, "learning_rate = 3e-3\nrollout_steps = 16\nminibatches = 2");
+    advance(agent.as_mut(), 2000);
+    assert!(score(agent.as_ref(), &env) > 0.95, "mean return {}", score(agent.as_ref(), &env));
 }
 
 const LOCK_PPO: &str =

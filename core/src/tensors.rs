@@ -39,6 +39,15 @@ pub fn arrays_to_bytes(arrays: &[(&str, &[f32])]) -> Result<Vec<u8>, String> {
     encode(tensors.collect())
 }
 
+/// Named arrays of floats with their shapes, as a safetensors file.
+pub fn shaped_arrays_to_bytes(arrays: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>, String> {
+    let tensors = arrays.iter().map(|(name, shape, values)| {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Tensor::new(name.clone(), DType::F32, shape.clone(), None, Bytes::from_bytes_vec(bytes))
+    });
+    encode(tensors.collect())
+}
+
 /// The arrays that [`arrays_to_bytes`] wrote.
 pub fn arrays_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;

@@ -5,6 +5,7 @@ pub mod attention;
 mod conv;
 pub mod distributions;
 mod ema;
+pub mod export;
 mod gru;
 pub mod init;
 mod mlp;

@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 
+use crate::export::ExportLayer;
 use crate::init::{orthogonal, uniform};
 use crate::ops::kernel::Dense;
 use crate::ops::{Activation, Layer, mlp};
@@ -76,6 +77,17 @@ impl Mlp {
         let activation = |l| if l == last { output } else { self.activation };
         let layers = self.weights.iter().zip(&self.biases).enumerate();
         layers.map(|(l, (w, b))| (w.val(), b.val(), activation(l))).collect()
+    }
+
+    /// The layers for use outside.
+    pub fn export(&self) -> Vec<ExportLayer> {
+        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
+        let dense = |(weight, bias, activation): Layer| ExportLayer::Dense {
+            weight: read(weight.into_data()),
+            bias: read(bias.into_data()),
+            activation,
+        };
+        self.layers(Activation::Identity).into_iter().map(dense).collect()
     }
 
     /// A snapshot of the weights for acting on the host. Reading it back waits for the device.

@@ -7,14 +7,12 @@
 use burn::module::Param;
 use burn::prelude::*;
 use burn::tensor::TensorData;
-use burn::tensor::activation::relu;
-use burn::tensor::module::conv2d;
-use burn::tensor::ops::ConvOptions;
 use hotfire_core::seed::StreamRng;
 use serde::{Deserialize, Serialize};
 
+use crate::export::ExportLayer;
 use crate::init::orthogonal;
-use crate::ops::{Activation, linear_act};
+use crate::ops::{Activation, conv2d, linear_act};
 
 /// Shape of one input of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +138,11 @@ impl Torso {
         }
     }
 
+    /// The layers for use outside; none where the features are the input.
+    pub fn export(&self) -> Vec<ExportLayer> {
+        self.convolutional.as_ref().map_or_else(Vec::new, ConvNet::export)
+    }
+
     /// A snapshot for acting.
     pub fn compile(&self) -> CompiledTorso {
         CompiledTorso { net: self.convolutional.clone().map(ConvNet::without_gradients), features: Vec::new() }
@@ -178,10 +181,29 @@ impl ConvNet {
         let [channels, height, width] = self.input;
         let mut x = x.reshape([rows, channels, height, width]);
         for ((kernel, bias), stride) in self.kernels.iter().zip(&self.biases).zip(&self.strides) {
-            let options = ConvOptions::new([*stride; 2], [0; 2], [1; 2], 1);
-            x = relu(conv2d(x, kernel.val(), Some(bias.val()), options));
+            x = conv2d(x, kernel.val(), bias.val(), *stride, 0, Activation::Relu);
         }
         linear_act(x.flatten(1, 3), self.dense_weight.val(), self.dense_bias.val(), Activation::Relu)
+    }
+
+    fn export(&self) -> Vec<ExportLayer> {
+        fn read<const D: usize>(param: &Param<Tensor<D>>) -> Vec<f32> {
+            param.val().into_data().try_into_vec().expect("parameters are 32-bit floats")
+        }
+        let convolutions = self.kernels.iter().zip(&self.biases).zip(&self.strides);
+        let convolutions = convolutions.map(|((kernel, bias), stride)| ExportLayer::Conv {
+            kernel: read(kernel),
+            shape: kernel.dims(),
+            bias: read(bias),
+            stride: *stride,
+            activation: Activation::Relu,
+        });
+        let dense = ExportLayer::Dense {
+            weight: read(&self.dense_weight),
+            bias: read(&self.dense_bias),
+            activation: Activation::Relu,
+        };
+        [ExportLayer::Image(self.input)].into_iter().chain(convolutions).chain([ExportLayer::Flatten, dense]).collect()
     }
 
     fn without_gradients(self) -> Self {
