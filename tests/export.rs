@@ -5,7 +5,7 @@ use std::process::Command;
 
 /// Runs the ONNX model, and the layers of the JSON with the arrays of the safetensors file, on the example.
 const CHECK: &str = r#"
-import json, struct, sys
+import json, math, struct, sys
 import numpy as np, onnxruntime
 folder = sys.argv[1]
 policy = json.load(open(folder + "/policy.json"))
@@ -40,7 +40,8 @@ for layer in policy["layers"]:
         x = np.einsum("nchwij,ocij->nohw", windows, w) + array(layer["bias"])[None, :, None, None]
     activation = layer.get("activation", "identity")
     x = {"identity": lambda v: v, "tanh": np.tanh, "relu": lambda v: v.clip(0),
-         "silu": lambda v: v / (1 + np.exp(-v))}[activation](x)
+         "silu": lambda v: v / (1 + np.exp(-v)),
+         "gelu": lambda v: v / 2 * (1 + np.vectorize(math.erf)(v / 2 ** 0.5))}[activation](x)
 assert np.abs(x - want).max() < 1e-5, (x, want)
 "#;
 
@@ -60,7 +61,7 @@ fn an_exported_policy_is_the_same_in_onnx_runtime() {
     for (config, overrides) in [
         ("ppo-acrobot", &["train.steps=4096", "agent.activation=\"silu\""][..]),
         ("ppo-pendulum", &["train.steps=4096"]),
-        ("a2c-cartpole", &["train.steps=1024"]),
+        ("a2c-cartpole", &["train.steps=1024", "agent.activation=\"gelu\""]),
         ("ppo-minatar-breakout", &["train.steps=512", "env.num_envs=4", "agent.minibatches=4"]),
     ] {
         let (name, parent) = (format!("run.name={config}"), format!("run.dir={}", dir.path().display()));

@@ -138,17 +138,17 @@ impl Graph {
             ExportLayer::Conv { shape, stride, activation, .. } => {
                 let attributes = [("kernel_shape", [shape[2], shape[3]]), ("strides", [*stride; 2])];
                 self.node("Conv", &[&parameter("weight"), &parameter("bias")], &attributes);
-                self.activation(*activation);
+                self.activation(l, *activation);
             }
             ExportLayer::Flatten => self.node("Flatten", &[], &[]),
             ExportLayer::Dense { activation, .. } => {
                 self.node("Gemm", &[&parameter("weight"), &parameter("bias")], &[]);
-                self.activation(*activation);
+                self.activation(l, *activation);
             }
         }
     }
 
-    fn activation(&mut self, activation: Activation) {
+    fn activation(&mut self, l: usize, activation: Activation) {
         match activation {
             Activation::Identity => {}
             Activation::Tanh => self.node("Tanh", &[], &[]),
@@ -156,6 +156,20 @@ impl Graph {
             Activation::Silu => {
                 let x = self.value.clone();
                 self.node("Sigmoid", &[], &[]);
+                self.node("Mul", &[&x], &[]);
+            }
+            Activation::Gelu => {
+                // x / 2 (1 + erf(x / sqrt 2)); opset 13 has no node of its own for it.
+                let x = self.value.clone();
+                let constants = [("root_half", std::f32::consts::FRAC_1_SQRT_2), ("one", 1.0), ("half", 0.5)];
+                let [root_half, one, half] = constants.map(|(name, value)| {
+                    self.initializers.push(float_tensor(&parameter_name(l, name), &[], &[value]));
+                    parameter_name(l, name)
+                });
+                self.node("Mul", &[&root_half], &[]);
+                self.node("Erf", &[], &[]);
+                self.node("Add", &[&one], &[]);
+                self.node("Mul", &[&half], &[]);
                 self.node("Mul", &[&x], &[]);
             }
         }
