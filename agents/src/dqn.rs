@@ -8,7 +8,10 @@
 //!   noisy networks together.
 //!
 //! Departures: truncated episodes are bootstrapped from their final observation; the importance weights' exponent is
-//! annealed over the whole run; schedules count environment steps, whatever the number of environments.
+//! annealed over the whole run; schedules count environment steps, whatever the number of environments. Action masks are
+//! not used: masked actions are allowed, and learning about them needs no masks in the replay memory.
+
+use std::ops::Range;
 
 use burn::prelude::*;
 use burn::tensor::TensorData;
@@ -18,13 +21,16 @@ use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
-use hotfire_envs::{Buffer, Dtype, Space, StateReader, StateWriter, VecEnv};
-use hotfire_nn::{Activation, Adam, AdamConfig, AdamRecord};
+use hotfire_envs::{Buffer, Space, VecEnv};
+use hotfire_nn::{Activation, Adam, AdamConfig, Network, ema};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{as_actions, env_failed};
-use crate::q_head::{ErrorLoss, QHead, TdBatch, greedy};
-use crate::q_network::{CompiledQNetwork, GreedyQ, QNetwork, QNetworkConfig};
+use crate::checkpoint::{load_envs, load_optimizer, save_envs, save_optimizer};
+use crate::observation::ObservationEncoder;
+use crate::on_policy::Check;
+use crate::q_head::{ErrorLoss, QHead, TdBatch, best_action};
+use crate::q_network::{CompiledQNetwork, GreedyQ, QNetwork, QNetworkConfig, QNoise};
 use crate::registry::{AlgorithmSpec, Setting};
 use crate::replay::{Batch, Replay, ReplayConfig};
 use crate::{Agent, Policy};
@@ -101,6 +107,8 @@ pub struct DqnConfig {
     pub gradient_steps: usize,
     /// Environment steps between updates of the target network, which are made before a round of learning.
     pub target_interval: u64,
+    /// How far an update moves the target network towards the online network: 1 copies it.
+    pub tau: f64,
     /// Chance of a random action; it runs over the first `exploration_fraction` of the run and stays at its end.
     pub epsilon: Schedule,
     /// The part of the run over which `epsilon` runs.
@@ -137,7 +145,9 @@ pub struct DqnConfig {
     pub max_grad_norm: f64,
     /// Adam's epsilon.
     pub adam_epsilon: f64,
-    /// Widths of the hidden layers.
+    /// What looks at observations first: `auto`, `mlp`, `nature_cnn` or `minatar_cnn`.
+    pub network: Network,
+    /// Widths of the hidden layers; a convolutional network has a dense layer of its own, and the heads are linear.
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers: `tanh`, `relu` or `silu`.
     pub activation: Activation,
@@ -159,6 +169,7 @@ impl Default for DqnConfig {
             train_freq: 4,
             gradient_steps: 1,
             target_interval: 1000,
+            tau: 1.0,
             epsilon: Schedule::Linear { from: 1.0, to: 0.05 },
             exploration_fraction: 0.1,
             double: false,
@@ -177,6 +188,7 @@ impl Default for DqnConfig {
             loss: ErrorLoss::Huber,
             max_grad_norm: 10.0,
             adam_epsilon: 1e-8,
+            network: Network::Auto,
             hidden: vec![128, 128],
             activation: Activation::Relu,
             checkpoint_replay: true,
@@ -221,72 +233,64 @@ impl DqnConfig {
     }
 
     fn check(&self, document: &ConfigDocument, setting: &Setting<'_>) -> Result<(), ConfigError> {
-        let refuse = |key: &str, expected: &str, found: String| {
-            Err(document.out_of_range(&format!("agent.{key}"), expected, found))
-        };
-        for (key, schedule, high) in [
-            ("learning_rate", self.learning_rate, f64::MAX),
-            ("epsilon", self.epsilon, 1.0),
-            ("importance_exponent", self.importance_exponent, 1.0),
-        ] {
-            let (least, most) = schedule.bounds();
-            if !(0.0 <= least && most <= high) {
-                let expected = if high == 1.0 { "values from 0 to 1" } else { "values not below 0" };
-                return refuse(key, expected, format!("values from {least} to {most}"));
-            }
+        let check = Check { document };
+        check.schedule("learning_rate", self.learning_rate)?;
+        for (key, schedule) in [("epsilon", self.epsilon), ("importance_exponent", self.importance_exponent)] {
+            let (low, high) = schedule.bounds();
+            check.range(key, low, 0.0, 1.0)?;
+            check.range(key, high, 0.0, 1.0)?;
         }
-        for (key, value) in [
-            ("gamma", self.gamma),
-            ("exploration_fraction", self.exploration_fraction),
-            ("priority_exponent", self.priority_exponent),
-        ] {
-            if !(0.0..=1.0).contains(&value) {
-                return refuse(key, "a number from 0 to 1", value.to_string());
-            }
-        }
-        for (key, value) in
-            [("max_grad_norm", self.max_grad_norm), ("adam_epsilon", self.adam_epsilon), ("noise_std", self.noise_std)]
-        {
-            if !(value > 0.0 && value.is_finite()) {
-                return refuse(key, "a positive number", value.to_string());
-            }
-        }
-        for (key, value) in [
-            ("batch_size", self.batch_size),
-            ("replay_capacity", self.replay_capacity),
-            ("train_freq", self.train_freq),
-            ("gradient_steps", self.gradient_steps),
-            ("target_interval", self.target_interval as usize),
-            ("n_step", self.n_step),
-            ("quantiles", self.quantiles),
-        ] {
-            if value == 0 {
-                return refuse(key, "at least 1", value.to_string());
-            }
-        }
+        check.range("gamma", self.gamma, 0.0, 1.0)?;
+        check.range("exploration_fraction", self.exploration_fraction, 0.0, 1.0)?;
+        check.range("priority_exponent", self.priority_exponent, 0.0, 1.0)?;
+        check.range("tau", self.tau, 0.0, 1.0)?;
+        check.positive("tau", self.tau)?;
+        check.positive("max_grad_norm", self.max_grad_norm)?;
+        check.positive("adam_epsilon", self.adam_epsilon)?;
+        check.positive("noise_std", self.noise_std)?;
+        check.at_least_one("batch_size", self.batch_size)?;
+        check.at_least_one("replay_capacity", self.replay_capacity)?;
+        check.at_least_one("train_freq", self.train_freq)?;
+        check.at_least_one("gradient_steps", self.gradient_steps)?;
+        check.at_least_one("target_interval", self.target_interval as usize)?;
+        check.at_least_one("n_step", self.n_step)?;
+        check.at_least_one("quantiles", self.quantiles)?;
         if self.replay_capacity > u32::MAX as usize / 2 {
-            return refuse("replay_capacity", "at most 2147483647", self.replay_capacity.to_string());
+            return check.refuse("replay_capacity", "at most 2147483647", self.replay_capacity);
         }
         if self.batch_size > self.replay_capacity {
             let expected = format!("at most agent.replay_capacity = {}", self.replay_capacity);
-            return refuse("batch_size", &expected, self.batch_size.to_string());
+            return check.refuse("batch_size", &expected, self.batch_size);
         }
         if self.learning_starts >= setting.total_steps {
             let expected = format!("less than train.steps = {}, so that something is learned", setting.total_steps);
-            return refuse("learning_starts", &expected, self.learning_starts.to_string());
+            return check.refuse("learning_starts", &expected, self.learning_starts);
         }
         if self.atoms < 2 {
-            return refuse("atoms", "at least 2", self.atoms.to_string());
+            return check.refuse("atoms", "at least 2", self.atoms);
         }
         if self.v_min >= self.v_max {
-            return refuse("v_max", &format!("more than agent.v_min = {}", self.v_min), self.v_max.to_string());
+            return check.refuse("v_max", &format!("more than agent.v_min = {}", self.v_min), self.v_max);
         }
         if self.hidden.contains(&0) {
-            return refuse("hidden", "positive widths", format!("{:?}", self.hidden));
+            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
         }
         Ok(())
     }
+
+    /// How many gradient steps' targets are computed at once: as many as one state of the networks serves, in parts
+    /// that keep their inputs in cache-friendly bounds.
+    fn steps_at_once(&self, input_len: usize) -> usize {
+        if self.double || self.noisy || self.prioritized {
+            return 1;
+        }
+        let most = (TARGET_NUMBERS / (input_len.max(1) * self.batch_size)).clamp(1, self.gradient_steps);
+        (1..=most).rev().find(|steps| self.gradient_steps.is_multiple_of(*steps)).unwrap_or(1)
+    }
 }
+
+/// Most numbers of next observations that go through the target network at once.
+const TARGET_NUMBERS: usize = 1 << 18;
 
 /// The agent.
 pub struct Dqn {
@@ -300,6 +304,7 @@ pub struct Dqn {
     device: Device,
     plain_device: Device,
     envs: VecEnv,
+    encoder: ObservationEncoder,
     num_actions: usize,
     /// The least action.
     start: i32,
@@ -315,14 +320,17 @@ pub struct Dqn {
     actions: Buffer,
 }
 
-/// Arrays of a gradient step.
+/// Arrays of the gradient steps whose targets are computed at once; `B` rows in all.
 #[derive(Default)]
 struct Scratch {
+    /// Encoded observations and next observations: `[B, D]`.
+    inputs: Vec<f32>,
+    next_inputs: Vec<f32>,
     /// Actions taken and greedy next actions, counted from 0: `[B]`.
     actions: Vec<usize>,
     next_actions: Vec<usize>,
     /// `[B, A]`
-    next_q: Vec<f32>,
+    q: Vec<f32>,
     /// `[B, M]`
     targets: Vec<f32>,
     /// `[B]`
@@ -351,26 +359,28 @@ impl Dqn {
         config.check(document, setting)?;
         let mut envs = setting.env.make(setting.env.num_envs).map_err(|error| document.invalid("env", error))?;
         let (observations, actions) = (envs.observation_space().clone(), envs.action_space().clone());
-        if observations.dtype() != Dtype::F32 || !matches!(observations, Space::Box { .. }) {
-            let problem = format!("DQN needs Box observations of floats, found {observations}");
-            return Err(document.invalid("env.id", problem));
-        }
         let Space::Discrete { n, start } = actions else {
-            let problem = format!("DQN needs Discrete actions, found {actions}; ppo serves Box actions");
+            let problem = format!("deep Q-learning needs Discrete actions, found {actions}; ppo serves Box actions");
             return Err(document.invalid("env.id", problem));
         };
+        let encoder = ObservationEncoder::new(&observations);
         let head = config.head();
         let device = setting.device.clone().autodiff();
+        let network =
+            config.network.resolve(encoder.shape()).map_err(|problem| document.invalid("agent.network", problem))?;
         let shape = QNetworkConfig {
-            observation_len: observations.len(),
+            input: encoder.shape(),
+            network,
             num_actions: n as usize,
             width: head.width(),
-            hidden: &config.hidden,
+            hidden: if network == Network::Mlp { &config.hidden } else { &[] },
             activation: config.activation,
             dueling: config.dueling,
             noise: config.noisy.then_some(config.noise_std),
+            layer_norm: false,
         };
-        let net = QNetwork::new(&shape, &mut stream(setting.seed, "network", 0), &device);
+        let net = QNetwork::new(&shape, &mut stream(setting.seed, "network", 0), &device)
+            .map_err(|problem| document.invalid("agent.network", problem))?;
         envs.reset(stream(setting.seed, "environments", 0).next_u64() >> 1);
         let layout = ReplayConfig {
             capacity: config.replay_capacity,
@@ -396,7 +406,8 @@ impl Dqn {
                 ..AdamConfig::default()
             }),
             replay,
-            batch: Batch::new(&observations, &actions, config.batch_size),
+            batch: Batch::new(&observations, &actions, config.batch_size * config.steps_at_once(encoder.outputs())),
+            encoder,
             scratch: Scratch::default(),
             acting: None,
             actions: Buffer::new(&actions, envs.num_envs()),
@@ -435,12 +446,10 @@ impl Dqn {
                 any_greedy |= !random;
             }
             if any_greedy {
-                let q = acting.q_values(self.envs.observations_f32());
-                for (action, q) in actions.iter_mut().zip(q.chunks_exact(self.num_actions)) {
+                let input = self.encoder.input(self.envs.observations(), 0..actions.len(), &mut self.scratch.inputs);
+                for (action, q) in actions.iter_mut().zip(acting.q_values(input).chunks_exact(self.num_actions)) {
                     if *action < 0 {
-                        let mut best = [0];
-                        greedy(q, self.num_actions, &mut best);
-                        *action = best[0] as i32;
+                        *action = best_action(q) as i32;
                     }
                 }
             }
@@ -468,62 +477,85 @@ impl Dqn {
         Ok(())
     }
 
-    /// One gradient step.
-    fn update(&mut self, learning_rate: f64, importance_exponent: f64, stats: &mut Statistics) {
-        let draw = &mut stream(self.seed, "replay", self.updates);
-        self.replay.sample(draw, importance_exponent, &mut self.batch);
-        let Self { batch, scratch, .. } = self;
-        let b = batch.indices.len();
-        let rows = |buffer: &Buffer, device: &Device| -> Tensor<2> {
-            let values = buffer.as_f32().expect("observations of 32-bit floats").to_vec();
-            let d = values.len() / b;
-            Tensor::from_data(TensorData::new(values, [b, d]), device)
-        };
-        let read = |tensor: Tensor<2>| -> Vec<f32> {
-            tensor.into_data().try_into_vec().expect("network outputs are 32-bit floats")
-        };
-        let mut noise_rng = stream(self.seed, "learning noise", self.updates);
-        let noise = self.config.noisy.then(|| self.net.draw_noise(&mut noise_rng, &self.device));
-        let target_noise = self.config.noisy.then(|| self.target.draw_noise(&mut noise_rng, &self.plain_device));
-
-        let next = rows(&batch.next_observations, &self.plain_device);
-        let next_outputs = read(self.target.forward(next, target_noise.as_ref()));
-        scratch.next_q.resize(b * self.num_actions, 0.0);
-        if self.config.double {
-            let next = rows(&batch.next_observations, &self.device);
-            let online = read(self.net.forward(next, noise.as_ref()).inner());
-            self.head.q_values(&online, &mut scratch.next_q);
-        } else {
-            self.head.q_values(&next_outputs, &mut scratch.next_q);
-        }
-        scratch.next_actions.resize(b, 0);
-        greedy(&scratch.next_q, self.num_actions, &mut scratch.next_actions);
-        scratch.targets.resize(b * self.head.width(), 0.0);
-        self.head.targets(&next_outputs, &scratch.next_actions, &batch.returns, &batch.discounts, &mut scratch.targets);
-
+    /// Draws the batches of as many gradient steps as the batch holds, and computes their targets.
+    fn draw(&mut self, importance_exponent: f64, noise: Option<&QNoise>) {
+        let mut rng = stream(self.seed, "replay", self.updates);
+        self.replay.sample(&mut rng, importance_exponent, &mut self.batch);
+        let Self { batch, scratch, encoder, .. } = self;
+        let rows = batch.indices.len();
+        let (d, a) = (encoder.outputs(), self.num_actions);
+        scratch.inputs.resize(rows * d, 0.0);
+        encoder.encode(&batch.observations, &mut scratch.inputs);
+        scratch.next_inputs.resize(rows * d, 0.0);
+        encoder.encode(&batch.next_observations, &mut scratch.next_inputs);
         let taken = batch.actions.as_i32().expect("actions of a Discrete space");
         scratch.actions.clear();
         scratch.actions.extend(taken.iter().map(|action| (action - self.start) as usize));
-        let outputs = self.net.forward(rows(&batch.observations, &self.device), noise.as_ref());
+
+        let target_noise = noise.map(|_| {
+            let mut rng = stream(self.seed, "target noise", self.updates);
+            self.target.draw_noise(&mut rng, &self.plain_device)
+        });
+        let next = upload(&scratch.next_inputs, d, &self.plain_device);
+        let next_outputs = read(self.target.forward(next, target_noise.as_ref()));
+        scratch.q.resize(rows * a, 0.0);
+        if self.config.double {
+            let next = upload(&scratch.next_inputs, d, &self.device);
+            self.head.q_values(&read(self.net.forward(next, noise).inner()), &mut scratch.q);
+        } else {
+            self.head.q_values(&next_outputs, &mut scratch.q);
+        }
+        scratch.next_actions.clear();
+        scratch.next_actions.extend(scratch.q.chunks_exact(a).map(best_action));
+        scratch.targets.resize(rows * self.head.width(), 0.0);
+        let (returns, discounts) = (&batch.returns, &batch.discounts);
+        self.head.targets(&next_outputs, &scratch.next_actions, returns, discounts, &mut scratch.targets);
+        scratch.errors.resize(rows, 0.0);
+    }
+
+    /// One gradient step on rows of the batch.
+    fn update(&mut self, rows: Range<usize>, noise: Option<&QNoise>, learning_rate: f64, stats: &mut Statistics) {
+        let Self { batch, scratch, head, .. } = self;
+        let (d, a, m, b) = (self.encoder.outputs(), self.num_actions, head.width(), rows.len());
+        let outputs = self.net.forward(upload(&scratch.inputs[rows.start * d..rows.end * d], d, &self.device), noise);
         let values = read(outputs.clone().inner());
+        let td = TdBatch {
+            actions: &scratch.actions[rows.clone()],
+            targets: &scratch.targets[rows.start * m..rows.end * m],
+            weights: &batch.weights[rows.clone()],
+        };
         let mut gradient = vec![0.0; values.len()];
-        scratch.errors.resize(b, 0.0);
-        let td = TdBatch { actions: &scratch.actions, targets: &scratch.targets, weights: &batch.weights };
-        let loss = self.head.loss(&values, td, &mut gradient, &mut scratch.errors);
+        let loss = head.loss(&values, td, &mut gradient, &mut scratch.errors[rows.clone()]);
         // The derivative of this sum by the outputs is the loss's, so it carries the loss into the network.
-        let gradient = Tensor::from_data(TensorData::new(gradient, [b, values.len() / b]), &self.device);
+        let gradient = Tensor::from_data(TensorData::new(gradient, [b, a * m]), &self.device);
         let gradients = (outputs * gradient).sum().backward();
         let (net, gradient_norm) = self.optimizer.step(self.net.clone(), gradients, learning_rate);
         self.net = net;
-        self.replay.update_priorities(&batch.indices, &scratch.errors);
         self.updates += 1;
 
-        self.head.q_values(&values, &mut scratch.next_q);
-        let chosen = scratch.actions.iter().enumerate().map(|(i, a)| scratch.next_q[i * self.num_actions + a]);
+        let q = &mut scratch.q[..b * a];
+        head.q_values(&values, q);
+        let chosen = scratch.actions[rows].iter().zip(q.chunks_exact(a)).map(|(action, q)| q[*action]);
         stats.q += f64::from(chosen.sum::<f32>()) / b as f64;
         stats.loss += loss;
         stats.gradient_norm += gradient_norm;
         stats.updates += 1.0;
+    }
+
+    /// As many gradient steps as the batch holds.
+    fn learn(&mut self, learning_rate: f64, importance_exponent: f64, stats: &mut Statistics) {
+        let mut rng = stream(self.seed, "learning noise", self.updates);
+        let noise = self.config.noisy.then(|| self.net.draw_noise(&mut rng, &self.device));
+        self.draw(importance_exponent, noise.as_ref());
+        let b = self.config.batch_size;
+        for first in (0..self.batch.indices.len()).step_by(b) {
+            self.update(first..first + b, noise.as_ref(), learning_rate, stats);
+        }
+        self.replay.update_priorities(&self.batch.indices, &self.scratch.errors);
+    }
+
+    fn greedy(&self) -> GreedyQ {
+        GreedyQ { net: self.net.compile(&self.head, None), encoder: self.encoder.clone(), start: self.start }
     }
 
     /// Whether enough was collected, also by a run that was resumed without its replay memory.
@@ -552,7 +584,10 @@ impl Agent for Dqn {
         let before = self.step;
         self.collect(&mut metrics)?;
         if before / self.config.target_interval != self.step / self.config.target_interval {
-            self.target = self.net.valid();
+            self.target = match self.config.tau {
+                1.0 => self.net.valid(),
+                tau => ema(self.target.clone(), &self.net, 1.0 - tau),
+            };
         }
         if !self.can_learn() {
             return Ok(metrics);
@@ -561,8 +596,8 @@ impl Agent for Dqn {
         let learning_rate = self.config.learning_rate.value(progress);
         let importance_exponent = self.config.importance_exponent.value(progress);
         let mut stats = Statistics::default();
-        for _ in 0..self.config.gradient_steps {
-            self.update(learning_rate, importance_exponent, &mut stats);
+        for _ in 0..self.config.gradient_steps / (self.batch.indices.len() / self.config.batch_size) {
+            self.learn(learning_rate, importance_exponent, &mut stats);
         }
         self.acting = None;
         metrics.push("loss", stats.loss / stats.updates);
@@ -576,43 +611,30 @@ impl Agent for Dqn {
     }
 
     fn policy(&self) -> Box<dyn Policy> {
-        Box::new(GreedyQ { net: self.net.compile(&self.head, None), start: self.start, chosen: Vec::new() })
+        Box::new(self.greedy())
     }
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
-        let Buffer::F32(observations) = observations else { unreachable!("the network is made for floats") };
-        let mut net = self.net.compile(&self.head, None);
-        let q = net.q_values(observations).chunks_exact(self.num_actions);
-        Some(q.map(|q| q.iter().copied().fold(f32::NEG_INFINITY, f32::max)).collect())
+        Some(self.greedy().state_values(observations))
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        let record = self.optimizer.record(&self.net);
         to.module("network.safetensors", &self.net)?;
         to.module("target.safetensors", &self.target)?;
-        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
-        to.arrays("optimizer.safetensors", &moments)?;
-        let mut envs = StateWriter::default();
-        self.envs.save_state(&mut envs);
-        to.bytes("environments.bin", &envs.into_bytes())?;
+        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        save_envs(to, &self.envs)?;
         if self.config.checkpoint_replay {
             self.replay.save(to)?;
         }
-        to.json("agent.json", &State { step: self.step, updates: self.updates, optimizer_steps: record.steps })
+        to.json("agent.json", &State { step: self.step, updates: self.updates, optimizer_steps })
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
-        let misfit = |name: &str, problem: String| CoreError::Checkpoint { path: from.path().join(name), problem };
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
         let target = from.module("target.safetensors", self.target.clone())?;
-        let moments = from.arrays("optimizer.safetensors")?.into_iter().collect();
-        self.optimizer
-            .load(&net, AdamRecord { steps: state.optimizer_steps, moments })
-            .map_err(|problem| misfit("optimizer.safetensors", problem))?;
-        self.envs
-            .load_state(&mut StateReader::new(&from.bytes("environments.bin")?))
-            .map_err(|error| misfit("environments.bin", error.to_string()))?;
+        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        load_envs(from, &mut self.envs)?;
         if Replay::is_in(from) {
             self.replay.load(from)?;
         } else {
@@ -623,4 +645,12 @@ impl Agent for Dqn {
         self.acting = None;
         Ok(())
     }
+}
+
+fn upload(rows: &[f32], width: usize, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(rows.to_vec(), [rows.len() / width, width]), device)
+}
+
+fn read(outputs: Tensor<2>) -> Vec<f32> {
+    outputs.into_data().try_into_vec().expect("network outputs are 32-bit floats")
 }

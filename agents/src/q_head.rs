@@ -198,11 +198,9 @@ fn quantile_huber(quantiles: &[f32], targets: &[f32], gradient: &mut [f32]) -> f
     loss
 }
 
-/// The action with the largest value in each row of `q: [N, A]`; the first of equals.
-pub fn greedy(q: &[f32], num_actions: usize, actions: &mut [usize]) {
-    for (action, q) in actions.iter_mut().zip(q.chunks_exact(num_actions)) {
-        *action = (1..num_actions).fold(0, |best, a| if q[a] > q[best] { a } else { best });
-    }
+/// The action with the largest of the values `[A]`; the first of equals.
+pub fn best_action(q: &[f32]) -> usize {
+    (1..q.len()).fold(0, |best, a| if q[a] > q[best] { a } else { best })
 }
 
 #[cfg(test)]
@@ -258,9 +256,7 @@ mod tests {
         close(&q, &[2.0, 1.0]);
         QHead::Quantiles(2).q_values(&[1.0, 2.0, -4.0, 0.0], &mut q);
         close(&q, &[1.5, -2.0]);
-        let mut actions = [9; 2];
-        greedy(&[0.0, 2.0, 2.0, 5.0, -1.0, 5.0], 3, &mut actions);
-        assert_eq!(actions, [1, 0]);
+        assert_eq!((best_action(&[0.0, 2.0, 2.0]), best_action(&[5.0, -1.0, 5.0])), (1, 0));
     }
 
     #[test]

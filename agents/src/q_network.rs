@@ -4,21 +4,24 @@ use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 use hotfire_envs::Buffer;
 use hotfire_nn::ops::mlp;
-use hotfire_nn::{Activation, CompiledMlp, Mlp, Noise, NoisyMlp};
+use hotfire_nn::{Activation, CompiledMlp, CompiledTorso, InputShape, Mlp, Network, Noise, NoisyMlp, Torso};
 
-use crate::q_head::{QHead, greedy};
-use crate::{EnvView, Policy};
+use crate::Policy;
+use crate::observation::{EnvView, ObservationEncoder};
+use crate::q_head::{QHead, best_action};
 
 /// Shape of a [`QNetwork`].
 #[derive(Clone, Debug)]
 pub struct QNetworkConfig<'a> {
-    /// Length `D` of an observation.
-    pub observation_len: usize,
+    /// Shape of an encoded observation.
+    pub input: InputShape,
+    /// What looks at it first.
+    pub network: Network,
     /// Number of actions `A`.
     pub num_actions: usize,
     /// Outputs `M` for each action.
     pub width: usize,
-    /// Widths of the hidden layers. Streams and noise begin after the last but one.
+    /// Widths of the hidden layers after the torso. Streams and noise begin after the last but one.
     pub hidden: &'a [usize],
     /// Activation of the hidden layers.
     pub activation: Activation,
@@ -26,14 +29,17 @@ pub struct QNetworkConfig<'a> {
     pub dueling: bool,
     /// The initial scale of the noise in the last two layers; `None` for none.
     pub noise: Option<f64>,
+    /// Whether hidden layers are normalised; not with `dueling` or `noise`.
+    pub layer_norm: bool,
 }
 
-/// Dense layers, then one stream of two layers for the actions' outputs, or two: of the value and of the advantages, as
+/// A torso for images, dense layers, then one stream of two layers for the actions' outputs, or two: of the value and of the advantages, as
 /// in Wang et al. 2016, "Dueling network architectures", <https://arxiv.org/abs/1511.06581>, equation 9.
 #[derive(Module, Debug)]
 pub struct QNetwork {
+    torso: Torso,
     /// The layers that the streams share; none for a single hidden layer.
-    torso: Mlp,
+    shared: Mlp,
     /// `[N, H]` to advantages, or plain outputs, `[N, A M]`.
     advantage: NoisyMlp,
     /// `[N, H]` to values `[N, M]`.
@@ -52,11 +58,16 @@ pub struct QNoise {
 }
 
 impl QNetwork {
-    /// A network with PyTorch's default initialisation.
-    pub fn new(config: &QNetworkConfig<'_>, rng: &mut StreamRng, device: &Device) -> Self {
-        let (shared, own) = config.hidden.split_at(config.hidden.len().saturating_sub(1));
-        let torso = [&[config.observation_len], shared].concat();
-        let inputs = torso[torso.len() - 1];
+    /// Dense layers with PyTorch's default initialisation.
+    ///
+    /// # Errors
+    /// If the torso can't look at such an input.
+    pub fn new(config: &QNetworkConfig<'_>, rng: &mut StreamRng, device: &Device) -> Result<Self, String> {
+        let torso = Torso::new(config.network, config.input, rng, device)?;
+        let split = if config.layer_norm { 0 } else { config.hidden.len().saturating_sub(1) };
+        let (shared, own) = config.hidden.split_at(split);
+        let shared = [&[torso.features()], shared].concat();
+        let inputs = shared[shared.len() - 1];
         let activation = config.activation;
         let stream = |outputs: usize, rng: &mut StreamRng| {
             let sizes = [&[inputs], own, &[outputs]].concat();
@@ -65,13 +76,16 @@ impl QNetwork {
                 None => NoisyMlp::plain(&sizes, activation, rng, device),
             }
         };
-        Self {
-            torso: Mlp::uniform(&torso, activation, rng, device),
-            advantage: stream(config.num_actions * config.width, rng),
+        let shared = Mlp::uniform(&shared, activation, rng, device);
+        let advantage = stream(config.num_actions * config.width, rng);
+        Ok(Self {
+            torso,
+            shared,
+            advantage: if config.layer_norm { advantage.with_layer_norm() } else { advantage },
             value: config.dueling.then(|| stream(config.width, rng)),
             activation,
             num_actions: config.num_actions,
-        }
+        })
     }
 
     /// Draws noise; nothing for a network without.
@@ -82,15 +96,19 @@ impl QNetwork {
         }
     }
 
-    /// Outputs `[N, A M]` for observations `[N, D]`, under this noise or under none.
+    /// Outputs `[N, A M]` for encoded observations `[N, D]`, under this noise or under none.
     pub fn forward(&self, x: Tensor<2>, noise: Option<&QNoise>) -> Tensor<2> {
-        let mut torso = self.torso.layers(self.activation);
+        let x = self.torso.forward(x);
+        if self.advantage.is_normalized() {
+            return self.advantage.forward(x, None);
+        }
+        let mut shared = self.shared.layers(self.activation);
         let advantage = self.advantage.layers(noise.map(|noise| &noise.advantage));
         let Some(value) = &self.value else {
-            torso.extend(advantage);
-            return mlp(x, torso);
+            shared.extend(advantage);
+            return mlp(x, shared);
         };
-        let x = if torso.is_empty() { x } else { mlp(x, torso) };
+        let x = if shared.is_empty() { x } else { mlp(x, shared) };
         let value = value.forward(x.clone(), noise.and_then(|noise| noise.value.as_ref()));
         let [n, m] = value.dims();
         let advantage: Tensor<3> = mlp(x, advantage).reshape([n, self.num_actions, m]);
@@ -100,17 +118,12 @@ impl QNetwork {
 
     /// A snapshot for acting, under this noise or under none.
     pub fn compile(&self, head: &QHead, noise: Option<&QNoise>) -> CompiledQNetwork {
-        let mut torso = self.torso.layers(self.activation);
-        let mut advantage = self.advantage.layers(noise.map(|noise| &noise.advantage));
-        if self.value.is_none() {
-            torso.append(&mut advantage);
-            std::mem::swap(&mut torso, &mut advantage);
-        }
-        let value = self.value.as_ref().map(|value| value.layers(noise.and_then(|noise| noise.value.as_ref())));
+        let shared = self.shared.layers(self.activation);
         CompiledQNetwork {
-            torso: (!torso.is_empty()).then(|| CompiledMlp::new(torso)),
-            advantage: CompiledMlp::new(advantage),
-            value: value.map(CompiledMlp::new),
+            torso: self.torso.compile(),
+            shared: (!shared.is_empty()).then(|| CompiledMlp::new(shared)),
+            advantage: self.advantage.compile(noise.map(|noise| &noise.advantage)),
+            value: self.value.as_ref().map(|value| value.compile(noise.and_then(|noise| noise.value.as_ref()))),
             head: head.clone(),
             num_actions: self.num_actions,
             outputs: Vec::new(),
@@ -127,7 +140,8 @@ impl QNetwork {
 /// A [`QNetwork`] as plain matrices.
 #[derive(Clone, Debug)]
 pub struct CompiledQNetwork {
-    torso: Option<CompiledMlp>,
+    torso: CompiledTorso,
+    shared: Option<CompiledMlp>,
     advantage: CompiledMlp,
     value: Option<CompiledMlp>,
     head: QHead,
@@ -137,12 +151,12 @@ pub struct CompiledQNetwork {
 }
 
 impl CompiledQNetwork {
-    /// Expected returns `[N, A]` for observations `[N, D]`; valid until the next call.
+    /// Expected returns `[N, A]` for encoded observations `[N, D]`; valid until the next call.
     pub fn q_values(&mut self, observations: &[f32]) -> &[f32] {
-        let features = match &mut self.torso {
-            Some(torso) => torso.forward(observations),
-            None => observations,
-        };
+        let mut features = self.torso.forward(observations);
+        if let Some(shared) = &mut self.shared {
+            features = shared.forward(features);
+        }
         let advantage = self.advantage.forward(features);
         let outputs = match &mut self.value {
             None => advantage,
@@ -176,19 +190,32 @@ fn duel(value: &[f32], advantage: &[f32], m: usize, num_actions: usize, out: &mu
 #[derive(Clone, Debug)]
 pub(crate) struct GreedyQ {
     pub net: CompiledQNetwork,
+    pub encoder: ObservationEncoder,
     /// The least action.
     pub start: i32,
-    pub chosen: Vec<usize>,
 }
 
 impl Policy for GreedyQ {
     fn act(&mut self, view: EnvView<'_>, actions: &mut Buffer) {
         let Buffer::I32(actions) = actions else { unreachable!("the buffer is made for a Discrete space") };
-        let Buffer::F32(observations) = view.observations else { unreachable!("the network is made for floats") };
-        self.chosen.resize(actions.len(), 0);
+        let mut scratch = Vec::new();
+        let input = self.encoder.input(view.observations, 0..actions.len(), &mut scratch);
         let num_actions = self.net.num_actions;
-        greedy(self.net.q_values(observations), num_actions, &mut self.chosen);
-        actions.iter_mut().zip(&self.chosen).for_each(|(action, chosen)| *action = self.start + *chosen as i32);
+        for (action, q) in actions.iter_mut().zip(self.net.q_values(input).chunks_exact(num_actions)) {
+            *action = self.start + best_action(q) as i32;
+        }
+    }
+}
+
+impl GreedyQ {
+    /// The largest value at each of the observations `[N, D]`.
+    pub fn state_values(&mut self, observations: &Buffer) -> Vec<f32> {
+        let rows = observations.as_row().len() / self.encoder.row_len();
+        let mut scratch = Vec::new();
+        let input = self.encoder.input(observations, 0..rows, &mut scratch);
+        let num_actions = self.net.num_actions;
+        let q = self.net.q_values(input).chunks_exact(num_actions);
+        q.map(|q| q[best_action(q)]).collect()
     }
 }
 
@@ -214,15 +241,17 @@ mod tests {
                 (false, Some(0.5), &[]),
             ] {
                 let config = QNetworkConfig {
-                    observation_len: 4,
+                    input: InputShape::Flat(4),
+                    network: Network::Auto,
                     num_actions: 3,
                     width: head.width(),
                     hidden,
                     activation: Activation::Relu,
                     dueling,
                     noise,
+                    layer_norm: !dueling && noise.is_none(),
                 };
-                let net = QNetwork::new(&config, &mut rng, &device);
+                let net = QNetwork::new(&config, &mut rng, &device).unwrap();
                 let noise = net.draw_noise(&mut rng, &device);
                 for noise in [None, Some(&noise)] {
                     let x = Tensor::<2>::random([7, 4], Distribution::Normal(0.0, 1.0), &device);

@@ -6,8 +6,8 @@ use hotfire_core::seed::StreamRng;
 
 use crate::export::ExportLayer;
 use crate::init::{orthogonal, uniform};
-use crate::ops::kernel::Dense;
-use crate::ops::{Activation, Layer, mlp};
+use crate::ops::kernel::{Dense, activate};
+use crate::ops::{Activation, Layer, layer_norm, layer_norm_rows, linear_act, mlp, stock_activation};
 
 /// Dense layers with one hidden activation and a linear output.
 #[derive(Module, Debug)]
@@ -16,9 +16,14 @@ pub struct Mlp {
     weights: Vec<Param<Tensor<2>>>,
     /// Biases `[outputs]` of each layer.
     biases: Vec<Param<Tensor<1>>>,
+    /// Scales and offsets `[outputs]` of the hidden layers' normalisation; none without.
+    norms: Vec<(Param<Tensor<1>>, Param<Tensor<1>>)>,
     #[module(skip)]
     activation: Activation,
 }
+
+/// Added to the variance that a normalised layer divides by.
+const NORM_EPSILON: f64 = 1e-6;
 
 impl Mlp {
     /// Orthogonal weights, gain `sqrt(2)` in the hidden layers and `output_gain` in the last, zero biases: the usual
@@ -39,6 +44,7 @@ impl Mlp {
                 .map(|l| Param::from_tensor(orthogonal(sizes[l], sizes[l + 1], gain(l), rng, device)))
                 .collect(),
             biases: (0..=last).map(|l| Param::from_tensor(Tensor::zeros([sizes[l + 1]], device))).collect(),
+            norms: Vec::new(),
             activation,
         }
     }
@@ -63,15 +69,41 @@ impl Mlp {
         activation: Activation,
     ) -> Self {
         let (weights, biases) = layers.unzip();
-        Self { weights, biases, activation }
+        Self { weights, biases, norms: Vec::new(), activation }
+    }
+
+    /// The network with layer normalisation (Ba et al. 2016, <https://arxiv.org/abs/1607.06450>) before the activation
+    /// of each hidden layer.
+    pub fn with_layer_norm(mut self) -> Self {
+        let hidden = &self.biases[..self.biases.len() - 1];
+        let param = |value: f64, bias: &Param<Tensor<1>>| {
+            let bias = bias.val();
+            Param::from_tensor(Tensor::full(bias.shape(), value, &bias.device()))
+        };
+        self.norms = hidden.iter().map(|bias| (param(1.0, bias), param(0.0, bias))).collect();
+        self
+    }
+
+    /// Whether hidden layers are normalised.
+    pub fn is_normalized(&self) -> bool {
+        !self.norms.is_empty()
     }
 
     /// `[N, inputs]` to `[N, outputs]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        mlp(x, self.layers(Activation::Identity))
+        let mut layers = self.layers(Activation::Identity);
+        if self.norms.is_empty() {
+            return mlp(x, layers);
+        }
+        let output = layers.split_off(self.norms.len());
+        let hidden = layers.into_iter().zip(&self.norms).fold(x, |x, ((weight, bias, activation), (scale, offset))| {
+            let z = linear_act(x, weight, bias, Activation::Identity);
+            stock_activation(layer_norm(z, scale.val(), Some(offset.val()), NORM_EPSILON), activation)
+        });
+        mlp(hidden, output)
     }
 
-    /// The layers as [`mlp`] takes them, the last one with the activation `output`.
+    /// The layers as [`mlp`] takes them, the last one with the activation `output`; normalisation is left out.
     pub fn layers(&self, output: Activation) -> Vec<Layer> {
         let last = self.weights.len().saturating_sub(1);
         let activation = |l| if l == last { output } else { self.activation };
@@ -92,8 +124,16 @@ impl Mlp {
 
     /// A snapshot of the weights for acting on the host. Reading it back waits for the device.
     pub fn compile(&self) -> CompiledMlp {
-        CompiledMlp::new(self.layers(Activation::Identity))
+        let mut compiled = CompiledMlp::new(self.layers(Activation::Identity));
+        for (layer, (scale, offset)) in compiled.layers.iter_mut().zip(&self.norms) {
+            layer.norm = Some((read(scale.val().into_data()), read(offset.val().into_data())));
+        }
+        compiled
     }
+}
+
+fn read(data: TensorData) -> Vec<f32> {
+    data.try_into_vec::<f32>().expect("parameters are 32-bit floats")
 }
 
 /// An [`Mlp`] as plain matrices: the same kernels without tensors, graph or allocation, for small batches.
@@ -107,16 +147,17 @@ pub struct CompiledMlp {
 struct CompiledLayer {
     weight: Vec<f32>,
     bias: Vec<f32>,
+    norm: Option<(Vec<f32>, Vec<f32>)>,
     activation: Activation,
 }
 
 impl CompiledMlp {
     /// A snapshot of layers, at least one of them. Reading it back waits for the device.
     pub fn new(layers: Vec<Layer>) -> Self {
-        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
         let compiled = layers.into_iter().map(|(weight, bias, activation)| CompiledLayer {
             weight: read(weight.into_data()),
             bias: read(bias.into_data()),
+            norm: None,
             activation,
         });
         Self { layers: compiled.collect(), scratch: [Vec::new(), Vec::new()] }
@@ -133,8 +174,13 @@ impl CompiledMlp {
         let [a, b] = &mut self.scratch;
         for (l, layer) in self.layers.iter().enumerate() {
             b.resize(rows * layer.bias.len(), 0.0);
-            let dense = Dense { weight: &layer.weight, bias: &layer.bias, activation: layer.activation };
+            let activation = if layer.norm.is_some() { Activation::Identity } else { layer.activation };
+            let dense = Dense { weight: &layer.weight, bias: &layer.bias, activation };
             dense.forward(if l == 0 { x } else { a }, b, None);
+            if let Some((scale, offset)) = &layer.norm {
+                layer_norm_rows(b, scale, offset, NORM_EPSILON as f32);
+                activate(b, layer.activation);
+            }
             std::mem::swap(a, b);
         }
         a
@@ -153,9 +199,11 @@ mod tests {
         let device = Device::flex();
         let mut rng = stream(1, "test", 0);
         for activation in [Activation::Tanh, Activation::Relu, Activation::Silu] {
-            let net = Mlp::orthogonal(&[6, 64, 48, 3], activation, 1.0, &mut rng, &device);
-            let mut compiled = net.compile();
-            for rows in [1, 4, 100] {
+            let plain = Mlp::orthogonal(&[6, 64, 48, 3], activation, 1.0, &mut rng, &device);
+            for (net, rows) in
+                [plain.clone(), plain.with_layer_norm()].iter().flat_map(|net| [1, 4, 100].map(|n| (net, n)))
+            {
+                let mut compiled = net.compile();
                 let x = Tensor::<2>::random([rows, 6], Distribution::Normal(0.0, 1.0), &device);
                 let want: Vec<f32> = net.forward(x.clone()).into_data().try_to_vec().unwrap();
                 let x: Vec<f32> = x.into_data().try_to_vec().unwrap();

@@ -8,8 +8,8 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use hotfire_core::seed::StreamRng;
 
-use crate::Mlp;
 use crate::ops::{Activation, Layer, mlp};
+use crate::{CompiledMlp, Mlp};
 
 /// An [`Mlp`] with a scale of noise for each weight and bias, or with none: then it is the [`Mlp`].
 #[derive(Module, Debug)]
@@ -67,7 +67,30 @@ impl NoisyMlp {
 
     /// `[N, inputs]` to `[N, outputs]` with this noise; the means alone without.
     pub fn forward(&self, x: Tensor<2>, noise: Option<&Noise>) -> Tensor<2> {
-        mlp(x, self.layers(noise))
+        match noise {
+            Some(noise) if !noise.layers.is_empty() => mlp(x, self.layers(Some(noise))),
+            _ => self.mean.forward(x),
+        }
+    }
+
+    /// The network with layer normalisation, as [`Mlp::with_layer_norm`]; it must be without noise.
+    pub fn with_layer_norm(mut self) -> Self {
+        assert!(self.mean_scale().is_none(), "noisy layers are not normalised");
+        self.mean = self.mean.with_layer_norm();
+        self
+    }
+
+    /// Whether hidden layers are normalised, so that [`NoisyMlp::layers`] is not the whole network.
+    pub fn is_normalized(&self) -> bool {
+        self.mean.is_normalized()
+    }
+
+    /// A snapshot for acting, with this noise; the means alone without.
+    pub fn compile(&self, noise: Option<&Noise>) -> CompiledMlp {
+        match noise {
+            Some(noise) if !noise.layers.is_empty() => CompiledMlp::new(self.layers(Some(noise))),
+            _ => self.mean.compile(),
+        }
     }
 
     /// The layers as [`mlp`] takes them, with this noise; the means alone without.

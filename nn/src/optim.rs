@@ -34,6 +34,9 @@ pub struct AdamConfig {
     pub decay_matrices_only: bool,
     /// Largest global gradient norm; longer gradients are scaled down to it.
     pub max_grad_norm: Option<f64>,
+    /// Whether steps are rectified while the second moment is not yet to be trusted: RAdam, Liu et al. 2020,
+    /// <https://arxiv.org/abs/1908.03265>, algorithm 2.
+    pub rectified: bool,
 }
 
 impl Default for AdamConfig {
@@ -45,6 +48,7 @@ impl Default for AdamConfig {
             weight_decay: 0.0,
             decay_matrices_only: false,
             max_grad_norm: None,
+            rectified: false,
         }
     }
 }
@@ -97,13 +101,16 @@ impl Adam {
         let c = &self.config;
         let (correction_1, correction_2) =
             (1.0 - c.beta_1.powf(self.steps as f64), (1.0 - c.beta_2.powf(self.steps as f64)).sqrt());
+        let rectification = if c.rectified { rectification(c.beta_2, self.steps as f64) } else { Some(1.0) };
+        let step_size = learning_rate / correction_1 * rectification.map_or(1.0, |r| r * correction_2);
         let scalars = AdamScalars {
             beta_1: c.beta_1 as f32,
             beta_2: c.beta_2 as f32,
             gradient_scale: gradient_scale as f32,
-            step_size: (learning_rate * correction_2 / correction_1) as f32,
+            step_size: step_size as f32,
             epsilon: (c.epsilon * correction_2) as f32,
             decay: (1.0 - learning_rate * c.weight_decay) as f32,
+            unscaled: rectification.is_none(),
         };
         let vectors = AdamScalars { decay: if c.decay_matrices_only { 1.0 } else { scalars.decay }, ..scalars };
         let scalars = [vectors, scalars];
@@ -149,6 +156,17 @@ impl Adam {
         self.steps = record.steps;
         Ok(())
     }
+}
+
+/// RAdam's factor of a step; `None` as long as the second moment is left out. The bound is 5, as in the authors' code.
+fn rectification(beta_2: f64, steps: f64) -> Option<f64> {
+    let limit = 2.0 / (1.0 - beta_2) - 1.0;
+    let decayed = beta_2.powf(steps);
+    let length = limit - 2.0 * steps * decayed / (1.0 - decayed);
+    (length >= 5.0).then(|| {
+        let of = |length: f64| (length - 4.0) * (length - 2.0) / length;
+        (of(length) / of(limit)).sqrt()
+    })
 }
 
 /// A parameter's path in its module, and its number of elements.
@@ -271,7 +289,10 @@ fn device_step<const D: usize>(
     let g: Tensor<1> = gradient.flatten::<1>(0, D.saturating_sub(1)).mul_scalar(s.gradient_scale);
     *first = first.clone().mul_scalar(s.beta_1) + g.clone().mul_scalar(1.0 - s.beta_1);
     *second = second.clone().mul_scalar(s.beta_2) + g.square().mul_scalar(1.0 - s.beta_2);
-    let update = first.clone() / second.clone().sqrt().add_scalar(s.epsilon);
+    let update = match s.unscaled {
+        true => first.clone(),
+        false => first.clone() / second.clone().sqrt().add_scalar(s.epsilon),
+    };
     tensor.mul_scalar(s.decay) - update.mul_scalar(s.step_size).reshape(shape)
 }
 
@@ -338,6 +359,7 @@ mod tests {
             step_size: 0.02,
             epsilon: 1e-5,
             decay: 0.999,
+            unscaled: false,
         };
         let squares = || numbers(9).iter().map(|v| v * v).collect::<Vec<f32>>();
         let start = || Moments::Host { first: numbers(8), second: squares() };
@@ -345,6 +367,28 @@ mod tests {
         let a: Vec<f32> = host_step(tensor(1), tensor(2), &mut on_host, scalars).into_data().try_to_vec().unwrap();
         let b: Vec<f32> = device_step(tensor(1), tensor(2), &mut on_device, scalars).into_data().try_to_vec().unwrap();
         assert!(a.iter().zip(&b).all(|(a, b)| (a - b).abs() < 1e-6));
+    }
+
+    #[test]
+    fn rectified_steps_start_as_momentum() {
+        assert!((1..=5).all(|t| rectification(0.999, f64::from(t)).is_none()));
+        // By the paper's formulas at t = 6: limit 1999, length 5.9930...
+        let (limit, decayed) = (1999.0f64, 0.999f64.powi(6));
+        let length = limit - 12.0 * decayed / (1.0 - decayed);
+        let want = ((length - 4.0) * (length - 2.0) * limit / ((limit - 4.0) * (limit - 2.0) * length)).sqrt();
+        assert!((rectification(0.999, 6.0).unwrap() - want).abs() < 1e-12);
+        assert!(rectification(0.999, 1e6).unwrap() > 0.999_999);
+        let (mut net, x) = network();
+        let before = values(&net);
+        let mut adam = Adam::new(AdamConfig { rectified: true, ..AdamConfig::default() });
+        let gradients = loss(&net, &x).backward();
+        net = adam.step(net, gradients, 0.1).0;
+        // The first step is the learning rate times the gradient: the first moment over its bias correction.
+        let moments = adam.record(&net).moments;
+        let gradient = moments.iter().step_by(2).flat_map(|m| &m.1).map(|m| m / 0.1);
+        for ((before, after), g) in before.iter().zip(values(&net)).zip(gradient) {
+            assert!((before - 0.1 * g - after).abs() < 1e-6);
+        }
     }
 
     #[test]

@@ -548,6 +548,8 @@ pub(crate) struct AdamScalars {
     pub step_size: f32,
     pub epsilon: f32,
     pub decay: f32,
+    /// Whether the step is not divided by the root of the second moment.
+    pub unscaled: bool,
 }
 
 /// One Adam step on slices, all of one parameter's length.
@@ -557,7 +559,8 @@ pub(crate) fn adam_step(p: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], 
         let g = g * s.gradient_scale;
         *m = s.beta_1 * *m + (1.0 - s.beta_1) * g;
         *v = s.beta_2 * *v + (1.0 - s.beta_2) * (g * g);
-        *p = *p * s.decay - s.step_size * (*m / (v.sqrt() + s.epsilon));
+        let divisor = if s.unscaled { 1.0 } else { v.sqrt() + s.epsilon };
+        *p = *p * s.decay - s.step_size * (*m / divisor);
     }
 }
 

@@ -92,6 +92,12 @@ impl HostOp for LayerNorm {
     }
 }
 
+/// Normalises the rows of `x`, with `weight` and `bias`, in place.
+pub(crate) fn layer_norm_rows(x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+    let (input, mut stats) = (x.to_vec(), vec![[0.0; 2]; x.len() / weight.len()]);
+    forward_rows(&input, weight, bias, epsilon, x, &mut stats);
+}
+
 /// `bias` may be empty. `stats` receives each row's mean and inverse standard deviation.
 #[multiversion(targets = "simd")]
 fn forward_rows(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32], stats: &mut [[f32; 2]]) {
