@@ -16,6 +16,7 @@ pub mod normalize;
 mod observation;
 mod on_policy;
 pub mod ppo;
+pub mod pqn;
 pub mod q_head;
 pub mod q_network;
 mod registry;

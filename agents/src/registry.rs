@@ -3,7 +3,7 @@
 use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
-use crate::{Agent, EnvConfig, a2c, dqn, ppo, reinforce};
+use crate::{Agent, EnvConfig, a2c, dqn, ppo, pqn, reinforce};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]
@@ -16,6 +16,7 @@ pub const ALGORITHMS: &[AlgorithmSpec] = &[
     dqn::C51,
     dqn::QRDQN,
     dqn::RAINBOW,
+    pqn::SPEC,
 ];
 
 /// What an algorithm is made from, besides its own `[agent]` section.

@@ -188,6 +188,9 @@ fn settings(algorithm: &str) -> &'static str {
              batch_size = 32\ntarget_interval = 32\nexploration_fraction = 0.5\nhidden = [16, 16]\nv_min = -2.5\n\
              v_max = 2.5\nquantiles = 8"
         }
+        "pqn" => {
+            "learning_rate = 5e-3\nrollout_steps = 16\nminibatches = 2\nhidden = [16, 16]\nexploration_fraction = 0.5"
+        }
         _ => "",
     }
 }
