@@ -153,6 +153,7 @@ impl Graph {
             Activation::Identity => {}
             Activation::Tanh => self.node("Tanh", &[], &[]),
             Activation::Relu => self.node("Relu", &[], &[]),
+            Activation::Sigmoid => self.node("Sigmoid", &[], &[]),
             Activation::Silu => {
                 let x = self.value.clone();
                 self.node("Sigmoid", &[], &[]);
