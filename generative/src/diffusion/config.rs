@@ -46,8 +46,6 @@ pub struct DiffusionConfig {
 
     /// Adam's step size.
     pub learning_rate: schedule::Schedule,
-    /// Pictures or points of a training step.
-    pub batch_size: usize,
     /// Largest global gradient norm.
     pub max_grad_norm: f64,
     /// Decay of the average of the weights that samples are drawn with.
@@ -95,7 +93,6 @@ impl Default for DiffusionConfig {
             conditional: false,
             condition_dropout: 0.1,
             learning_rate: schedule::Schedule::Constant(2e-4),
-            batch_size: 64,
             max_grad_norm: 1.0,
             ema_decay: 0.999,
             sampler: SamplerName::Dpmpp,
@@ -117,7 +114,6 @@ impl DiffusionConfig {
             ("blocks", self.blocks),
             ("heads", self.heads),
             ("hidden", self.hidden),
-            ("batch_size", self.batch_size),
             ("sample_steps", self.sample_steps),
             ("eval_samples", self.eval_samples),
         ] {

@@ -18,10 +18,11 @@ use super::config::DiffusionConfig;
 use super::network::{MlpDenoiser, Network};
 use super::pictures;
 use super::sampling::{Film, Sampler, Sampling, Wanted, parsed};
-use super::schedule::Process;
+use super::schedule::{Process, Spacing};
 use super::targets::Target;
 use super::unet::{UNet, UNetConfig};
 use crate::data::{Batches, Data, Images, Points, load};
+use crate::metrics::{SampleScores, sliced_wasserstein};
 use crate::model::{Model, ModelSetting, SampleReport, SampleRequest};
 use crate::registry::ModelSpec;
 
@@ -35,6 +36,10 @@ pub const SPEC: ModelSpec = ModelSpec {
 
 /// Points of an evaluation's comparison and of a picture of a density.
 const POINTS: usize = 10_000;
+/// Examples of a training step without `train.batch_size`: pictures, and points.
+const BATCH: [usize; 2] = [64, 512];
+/// Directions of the sliced Wasserstein distance.
+const DIRECTIONS: usize = 200;
 
 /// The model.
 pub struct Diffusion {
@@ -53,8 +58,8 @@ pub struct Diffusion {
 
 /// What is learned.
 enum Source {
-    Pictures { batches: Batches, test: Arc<Images>, classes: usize },
-    Points(Points),
+    Pictures { batches: Batches, test: Arc<Images>, classes: usize, digits: bool },
+    Points { points: Points, batch_size: usize },
 }
 
 /// What a checkpoint holds besides the networks and the moments.
@@ -90,9 +95,11 @@ impl Diffusion {
                     heads: config.heads,
                     classes,
                 };
-                let batches = Batches::new(sets.train, config.batch_size, sets.augment, setting.seed, None);
+                let batch_size = setting.batch_size_or(BATCH[0]);
+                let batches = Batches::new(sets.train, batch_size, sets.augment, setting.seed, None);
                 let network = Network::UNet(UNet::new(&sizes, &mut rng, &learner));
-                (Source::Pictures { batches, test: sets.test, classes }, network)
+                let digits = sets.name == "mnist" && sets.test.shape() == [1, 28, 28];
+                (Source::Pictures { batches, test: sets.test, classes, digits }, network)
             }
             Data::Points(points) => {
                 config.check(document, None)?;
@@ -100,12 +107,15 @@ impl Diffusion {
                     return Err(document.out_of_range("model.conditional", "false for points", "true"));
                 }
                 let mlp = MlpDenoiser::new(2, config.hidden, config.hidden_blocks, 0, &mut rng, &learner);
-                (Source::Points(points), Network::Mlp(mlp))
+                (Source::Points { points, batch_size: setting.batch_size_or(BATCH[1]) }, Network::Mlp(mlp))
             }
         };
         Ok(Self {
             seed: setting.seed,
-            total_steps: setting.total_steps,
+            total_steps: match &data {
+                Source::Pictures { batches, .. } => setting.steps(batches.per_epoch()),
+                Source::Points { .. } => setting.total_steps,
+            },
             step: 0,
             process: config.process(),
             target: config.target(),
@@ -122,7 +132,7 @@ impl Diffusion {
     fn shape(&self) -> [usize; 3] {
         match &self.data {
             Source::Pictures { test, .. } => test.shape(),
-            Source::Points(_) => [2, 1, 1],
+            Source::Points { .. } => [2, 1, 1],
         }
     }
 
@@ -133,13 +143,13 @@ impl Diffusion {
     fn classes(&self) -> usize {
         match self.data {
             Source::Pictures { classes, .. } => classes,
-            Source::Points(_) => 0,
+            Source::Points { .. } => 0,
         }
     }
 
     /// The next batch: data `[N, D]` (pictures from -1 to 1) and classes, some withheld.
     fn next_batch(&mut self) -> (Vec<f32>, Vec<Option<u32>>) {
-        let (step, size) = (self.step, self.config.batch_size);
+        let step = self.step;
         match &mut self.data {
             Source::Pictures { batches, classes, .. } => {
                 batches.seek(step);
@@ -155,9 +165,9 @@ impl Diffusion {
                 };
                 (batch.pixels, labels)
             }
-            Source::Points(points) => {
+            Source::Points { points, batch_size } => {
                 let mut rng = stream(self.seed, "points", step);
-                ((0..size).flat_map(|_| (points.draw)(&mut rng)).collect(), vec![None; size])
+                ((0..*batch_size).flat_map(|_| (points.draw)(&mut rng)).collect(), vec![None; *batch_size])
             }
         }
     }
@@ -249,21 +259,32 @@ impl Task for Diffusion {
         let seed = stream(self.seed, "evaluation", 0).next_u64();
         let mut metrics = Metrics::new();
         match &self.data {
-            Source::Points(points) => {
+            Source::Points { points, .. } => {
                 let wanted = self.classes_in_turn(POINTS);
                 let samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
                 let real = self.real_points(*points, "evaluation points", POINTS);
                 let other = self.real_points(*points, "comparison points", POINTS);
-                let distance =
-                    |a: &[f32], b: &[f32]| sliced_wasserstein(a, b, 2, &mut stream(self.seed, "directions", 0));
-                metrics.push("sliced_wasserstein", distance(&samples, &real));
-                metrics.push("sliced_wasserstein_of_data", distance(&other, &real));
+                let distance = |points: &[f32]| sliced_wasserstein(points, &real, 2, DIRECTIONS, self.seed);
+                metrics.push("sliced_wasserstein", distance(&samples));
+                // What two sets of real points have between them.
+                metrics.push("sliced_wasserstein_of_data", distance(&other));
             }
-            Source::Pictures { .. } => {
+            Source::Pictures { test, digits, .. } => {
                 let wanted = self.classes_in_turn(self.config.eval_samples);
-                let samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
-                let mean = samples.iter().map(|x| f64::from(*x)).sum::<f64>() / samples.len() as f64;
-                metrics.push("sample_mean", mean);
+                let mut samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
+                samples.iter_mut().for_each(|x| *x = (0.5 * *x + 0.5).clamp(0.0, 1.0));
+                // Fewer samples have no covariance to speak of.
+                if *digits && samples.len() / self.dim() > 128 {
+                    let (scores, classified) = SampleScores::new(&test.floats(0..test.len())).score(&samples);
+                    metrics.extend(&scores);
+                    if self.classes() > 0 {
+                        let pairs = classified.digits().into_iter().zip(&wanted.classes);
+                        let right = pairs.filter(|(digit, class)| Some(*digit) == **class).count();
+                        metrics.push("class_accuracy", right as f64 / wanted.classes.len() as f64);
+                    }
+                }
+                metrics.push("mean_brightness", mean(&samples));
+                metrics.push("mean_brightness_of_data", mean(&test.floats(0..test.len())));
             }
         }
         Ok(Evaluation { eval: None, metrics })
@@ -274,8 +295,9 @@ impl Task for Diffusion {
         let sampling = self.config.sampling();
         let mut film = Film::default();
         match &self.data {
-            Source::Points(points) => {
-                let sampling = Sampling { steps: sampling.steps.max(40), ..sampling };
+            Source::Points { points, .. } => {
+                // Karras' spacing shows the part of the way on which something is to be seen.
+                let sampling = Sampling { steps: sampling.steps.max(40), spacing: Spacing::Karras, ..sampling };
                 self.sampler().sample(&self.classes_in_turn(POINTS), &sampling, seed, Some(&mut film))?;
                 let real = self.real_points(*points, "comparison points", POINTS);
                 pictures::density_film(dir, &film, &real)
@@ -293,6 +315,21 @@ impl Task for Diffusion {
                 Ok(files)
             }
         }
+    }
+
+    fn snapshot(&mut self, dir: &Path) -> Result<Vec<PathBuf>, CoreError> {
+        let seed = stream(self.seed, "media", 0).next_u64();
+        let points = matches!(self.data, Source::Points { .. });
+        let columns = if self.classes() > 0 { self.classes() } else { 8 };
+        let wanted = self.classes_in_turn(if points { POINTS } else { 2 * columns });
+        let samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
+        let path = dir.join("samples.png");
+        if points {
+            pictures::density(&path, &samples)?;
+        } else {
+            pictures::sample_grid(&path, &samples, self.shape(), columns)?;
+        }
+        Ok(vec![path])
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
@@ -363,6 +400,13 @@ impl Diffusion {
 }
 
 impl Model for Diffusion {
+    fn steps_per_epoch(&self) -> Option<u64> {
+        match &self.data {
+            Source::Pictures { batches, .. } => Some(batches.per_epoch()),
+            Source::Points { .. } => None,
+        }
+    }
+
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
         if request.prompt.is_some() {
             return Err(CoreError::Usage("--prompt is for models of text; this one makes pictures".into()));
@@ -376,7 +420,7 @@ impl Model for Diffusion {
             let known = "sampler, steps, spacing, eta, churn, guidance, class, inpaint";
             return Err(CoreError::Usage(format!("{key}={value}: expected one of the options {known}")));
         }
-        let points = matches!(self.data, Source::Points(_));
+        let points = matches!(self.data, Source::Points { .. });
         let columns = if self.classes() > 0 && class.is_none() { self.classes() } else { 8 };
         let count = request.count.unwrap_or(if points { POINTS } else { 8 * columns });
         if count == 0 {
@@ -413,23 +457,90 @@ impl Model for Diffusion {
     }
 }
 
-/// Sliced Wasserstein distance (Bonneel et al. 2015): the root mean square, over 200 random directions, of the 2-Wasserstein
-/// distance of the projections of two equally large sets of points `[N, dim]`.
-fn sliced_wasserstein(a: &[f32], b: &[f32], dim: usize, rng: &mut hotfire_core::seed::StreamRng) -> f64 {
-    const DIRECTIONS: usize = 200;
-    let projected = |points: &[f32], direction: &[f32]| {
-        let dot = |p: &[f32]| p.iter().zip(direction).map(|(p, d)| p * d).sum::<f32>();
-        let mut values: Vec<f32> = points.chunks_exact(dim).map(dot).collect();
-        values.sort_unstable_by(f32::total_cmp);
-        values
-    };
-    let mut total = 0.0;
-    for _ in 0..DIRECTIONS {
-        let mut direction: Vec<f32> = (0..dim).map(|_| rng.normal()).collect();
-        let norm = direction.iter().map(|d| d * d).sum::<f32>().sqrt();
-        direction.iter_mut().for_each(|d| *d /= norm);
-        let (a, b) = (projected(a, &direction), projected(b, &direction));
-        total += a.iter().zip(&b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>() / a.len() as f64;
+fn mean(values: &[f32]) -> f64 {
+    values.iter().map(|x| f64::from(*x)).sum::<f64>() / values.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(overrides: &[&str]) -> Diffusion {
+        let text = "[model]\nbase_channels = 8\nchannel_multipliers = [1, 1]\nblocks = 1\nconditional = true\n\
+            [data]\nname = \"shapes\"\ntrain_count = 16\ntest_count = 8\n";
+        let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+        let mut document = ConfigDocument::parse("a.toml", text, &overrides).unwrap();
+        let device = Device::flex();
+        let setting = ModelSetting { seed: 5, device: &device, total_steps: 10, epochs: 0, batch_size: 4 };
+        Diffusion::from_config(&mut document, &setting).unwrap()
     }
-    (total / DIRECTIONS as f64).sqrt()
+
+    /// Classes 0, 1, 2, ... of samples, drawn in four steps.
+    fn samples(model: &Diffusion, count: usize, guidance: f64) -> Vec<f32> {
+        let sampling = Sampling { steps: 3, guidance, ..model.config.sampling() };
+        model.sampler().sample(&model.classes_in_turn(count), &sampling, 1, None).unwrap()
+    }
+
+    #[test]
+    fn a_sample_does_not_depend_on_how_many_are_drawn() {
+        let mut model = model(&[]);
+        model.iterate().unwrap();
+        let many = samples(&model, 35, 2.0);
+        assert_eq!(samples(&model, 3, 2.0), many[..3 * model.dim()]);
+    }
+
+    #[test]
+    fn guidance_of_one_is_the_conditional_model_and_zero_the_unconditional() {
+        let mut model = model(&[]);
+        (0..3).for_each(|_| drop(model.iterate().unwrap()));
+        model.average = model.network.valid();
+        let sampler = model.sampler();
+        let draw = |class: Option<u32>, guidance| {
+            let sampling = Sampling { steps: 3, guidance, ..model.config.sampling() };
+            sampler.sample(&Wanted { classes: vec![class; 2], known: None }, &sampling, 1, None).unwrap()
+        };
+        let conditional = draw(Some(1), 1.0);
+        let unconditional = draw(None, 1.0);
+        assert_eq!(unconditional, draw(None, 3.0), "without a class there is nothing to guide by");
+        assert_eq!(unconditional, draw(Some(1), 0.0));
+        assert_ne!(conditional, unconditional);
+        assert_ne!(conditional, draw(Some(1), 3.0));
+    }
+
+    #[test]
+    fn inpainting_keeps_what_is_known() {
+        let model = model(&[]);
+        let real = model.test_pictures(2).unwrap();
+        let known: Vec<bool> = (0..real.len()).map(|i| i % 3 != 0).collect();
+        let wanted = Wanted { classes: vec![None; 2], known: Some((real.clone(), known.clone())) };
+        let sampling = Sampling { steps: 4, ..model.config.sampling() };
+        let completed = model.sampler().sample(&wanted, &sampling, 1, None).unwrap();
+        for ((real, completed), known) in real.iter().zip(&completed).zip(known) {
+            assert!(!known || (real - completed).abs() < 1e-6, "{real} became {completed}");
+        }
+    }
+
+    #[test]
+    fn mistakes_in_the_config_are_refused() {
+        let refused = |overrides: &[&str]| {
+            let text = "[model]\n[data]\nname = \"shapes\"\ntrain_count = 4\ntest_count = 4\n";
+            let overrides: Vec<String> = overrides.iter().map(|text| (*text).to_owned()).collect();
+            let mut document = ConfigDocument::parse("a.toml", text, &overrides).unwrap();
+            let device = Device::flex();
+            let setting = ModelSetting { seed: 5, device: &device, total_steps: 10, epochs: 0, batch_size: 4 };
+            Diffusion::from_config(&mut document, &setting).err().map(|error| error.to_string())
+        };
+        for (key, mistake) in [
+            ("model.base_channels", "model.base_channels=12"),
+            ("model.channel_multipliers", "model.channel_multipliers=[1, 1, 1, 1, 1, 1, 1]"),
+            ("model.target", "model.target=flow"),
+            ("model.ema_decay", "model.ema_decay=1.5"),
+            ("model.heads", "model.heads=5"),
+            ("model.process", "model.process=ddpm"),
+            ("model.min_snr_gamma", "model.min_snr_gamma=-1"),
+        ] {
+            let message = refused(&[mistake]).unwrap_or_else(|| panic!("{mistake} was taken"));
+            assert!(message.contains(key), "{message}");
+        }
+    }
 }

@@ -34,7 +34,7 @@ impl Network {
                 let x = Tensor::from_data(TensorData::new(x, [n, c, h, w]), device);
                 net.forward(x, times, classes).reshape([n, dim])
             }
-            Self::Mlp(net) => net.forward(Tensor::from_data(TensorData::new(x, [n, dim]), device), times, classes),
+            Self::Mlp(net) => net.forward(&x, times, classes, device),
         }
     }
 }
@@ -52,24 +52,43 @@ pub struct MlpDenoiser {
 /// Frequencies of the time's embedding.
 const FREQUENCIES: usize = 32;
 
+/// Octaves of waves of each coordinate: without them a small MLP draws everything too smooth (Tancik et al. 2020,
+/// arXiv:2006.10739).
+const OCTAVES: usize = 4;
+
 impl MlpDenoiser {
     /// A network of `blocks` blocks of `width` units for points of `dim` numbers.
     pub fn new(dim: usize, width: usize, blocks: usize, classes: usize, rng: &mut StreamRng, device: &Device) -> Self {
         Self {
             embedding: Embedding::new(FREQUENCIES, width, classes, rng, device),
-            input: Linear::new([dim, width], Activation::Identity, rng, device),
+            input: Linear::new([dim * (1 + 2 * OCTAVES), width], Activation::Identity, rng, device),
             times: (0..blocks).map(|_| Linear::new([width; 2], Activation::Identity, rng, device)).collect(),
             hidden: (0..blocks).map(|_| Linear::new([width; 2], Activation::Silu, rng, device)).collect(),
             output: Linear::new([width, dim], Activation::Identity, rng, device),
         }
     }
 
-    fn forward(&self, x: Tensor<2>, times: &[f32], classes: &[Option<u32>]) -> Tensor<2> {
-        let time = self.embedding.forward(times, classes, &x.device());
-        let mut h = self.input.forward(x);
+    fn forward(&self, x: &[f32], times: &[f32], classes: &[Option<u32>], device: &Device) -> Tensor<2> {
+        let time = self.embedding.forward(times, classes, device);
+        let features = waves(x);
+        let shape = [times.len(), features.len() / times.len()];
+        let mut h = self.input.forward(Tensor::from_data(TensorData::new(features, shape), device));
         for (bias, hidden) in self.times.iter().zip(&self.hidden) {
             h = h.clone() + hidden.forward(h + bias.forward(time.clone()));
         }
         self.output.forward(h)
     }
+}
+
+/// Each number with the sines and cosines of its multiples by 1, 2, 4, ...
+fn waves(x: &[f32]) -> Vec<f32> {
+    let mut features = Vec::with_capacity(x.len() * (1 + 2 * OCTAVES));
+    for x in x {
+        features.push(*x);
+        for octave in 0..OCTAVES {
+            let (sin, cos) = (x * (1 << octave) as f32).sin_cos();
+            features.extend([sin, cos]);
+        }
+    }
+    features
 }
