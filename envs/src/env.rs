@@ -46,6 +46,12 @@ pub trait Env: Send {
         None
     }
 
+    /// Return and number of steps of the episode so far where a wrapper counts them on its own; `None` where they are the
+    /// sum and number of what [`Env::step`] returned. Wrappers pass it on.
+    fn episode_statistics(&self) -> Option<(f64, u32)> {
+        None
+    }
+
     /// The environment as one that runs outside of this program; `None` for simulators in Rust. Wrappers pass it on.
     fn foreign(&mut self) -> Option<&mut dyn Foreign> {
         None
@@ -148,6 +154,17 @@ impl<'a> ObsMut<'a> {
         }
     }
 
+    /// Writes the elements of `from` to the elements from `at` on, converted to this row's element type.
+    pub(crate) fn copy_from(&mut self, at: usize, from: ActionRef<'_>) {
+        let range = at..at + from.len();
+        match (self, from) {
+            (Self::F32(to), ActionRef::F32(from)) => to[range].copy_from_slice(from),
+            (Self::U8(to), ActionRef::U8(from)) => to[range].copy_from_slice(from),
+            (Self::I32(to), ActionRef::I32(from)) => to[range].copy_from_slice(from),
+            (to, from) => range.enumerate().for_each(|(i, at)| to.put(at, from.get(i))),
+        }
+    }
+
     /// The elements before `at` and the rest.
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
         macro_rules! split {
@@ -173,7 +190,16 @@ impl<'a> ObsMut<'a> {
     }
 }
 
-impl ActionRef<'_> {
+impl<'a> ActionRef<'a> {
+    /// Elements in `range`.
+    pub(crate) fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::F32(x) => Self::F32(&x[range]),
+            Self::U8(x) => Self::U8(&x[range]),
+            Self::I32(x) => Self::I32(&x[range]),
+        }
+    }
+
     /// Element `i`.
     pub(crate) fn get(&self, i: usize) -> f64 {
         match self {

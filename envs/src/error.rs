@@ -34,6 +34,28 @@ pub enum EnvError {
         /// What was given.
         found: String,
     },
+    /// No wrapper has this name.
+    #[error("{env}: unknown wrapper `{wrapper}`{}", did_you_mean(.nearest))]
+    UnknownWrapper {
+        /// The environment's id.
+        env: String,
+        /// The name that was asked for.
+        wrapper: String,
+        /// The registered name that looks most like it.
+        nearest: Option<String>,
+    },
+    /// A wrapper can't serve the environment that it is put around.
+    #[error("{env}: wrapper `{wrapper}` needs {expected}, found {found}")]
+    BadWrapper {
+        /// The environment's id.
+        env: String,
+        /// The wrapper.
+        wrapper: String,
+        /// What it needs.
+        expected: String,
+        /// What the environment has.
+        found: String,
+    },
     /// An action lies outside the action space.
     #[error("{env}: action {action} of environment {index} is not in {space}")]
     BadAction {

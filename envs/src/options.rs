@@ -100,6 +100,42 @@ impl Options {
         .ok_or_else(|| self.bad(option, &format!("a list of {K} finite numbers, {what}"), &value))
     }
 
+    /// Takes one finite number or a list of them, or `None` if the option is not given; `what` says what they mean.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is anything else, or the list is empty.
+    pub fn one_or_more(&mut self, option: &'static str, what: &str) -> Result<Option<Vec<f64>>, EnvError> {
+        let Some(value) = self.take(option) else { return Ok(None) };
+        match &value {
+            OptionValue::Int(x) => Some(vec![*x as f64]),
+            OptionValue::Float(x) => Some(vec![*x]),
+            OptionValue::Numbers(x) => Some(x.clone()),
+            _ => None,
+        }
+        .filter(|x| !x.is_empty() && x.iter().all(|x| x.is_finite()))
+        .map(Some)
+        .ok_or_else(|| self.bad(option, &format!("a finite number or a list of them, {what}"), &value))
+    }
+
+    /// Takes one whole number in `range` or a list of them, or `None` if the option is not given.
+    ///
+    /// # Errors
+    /// [`EnvError::BadOption`] if the value is anything else, or the list is empty.
+    pub fn one_or_more_u32(
+        &mut self,
+        option: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Result<Option<Vec<u32>>, EnvError> {
+        let what = format!("whole and from {} to {}", range.start(), range.end());
+        let Some(numbers) = self.one_or_more(option, &what)? else { return Ok(None) };
+        let inside = |x: &f64| x.fract() == 0.0 && (f64::from(*range.start())..=f64::from(*range.end())).contains(x);
+        if !numbers.iter().all(inside) {
+            let expected = format!("a number or a list of them, {what}");
+            return Err(self.bad(option, &expected, OptionValue::Numbers(numbers)));
+        }
+        Ok(Some(numbers.into_iter().map(|x| x as u32).collect()))
+    }
+
     /// Takes a text, or `None` if the option is not given.
     ///
     /// # Errors

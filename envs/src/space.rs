@@ -173,7 +173,7 @@ impl Space {
     }
 
     /// The spaces directly inside a `Tuple` or `Dict`.
-    fn parts(&self) -> impl Iterator<Item = &Self> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Self> {
         let (tuple, dict): (&[Self], &[(String, Self)]) = match self {
             Self::Tuple(parts) => (parts, &[]),
             Self::Dict(parts) => (&[], parts),
@@ -389,6 +389,54 @@ impl Space {
             true
         });
         Ok(flat)
+    }
+
+    /// The `Box` of flattened values, as `gymnasium.spaces.flatten_space`; one-hot elements are integers from 0 to 1.
+    pub fn flat_space(&self) -> Self {
+        let (mut low, mut high) = (Vec::new(), Vec::new());
+        self.flat_bounds(&mut low, &mut high);
+        let shape = vec![low.len()];
+        Self::Box { low, high, shape, dtype: self.dtype() }
+    }
+
+    fn flat_bounds(&self, low: &mut Vec<f32>, high: &mut Vec<f32>) {
+        match self {
+            Self::Box { low: own_low, high: own_high, .. } => {
+                low.extend(own_low);
+                high.extend(own_high);
+            }
+            Self::Tuple(_) | Self::Dict(_) => self.parts().for_each(|part| part.flat_bounds(low, high)),
+            leaf => {
+                low.resize(low.len() + leaf.flat_len(), 0.0);
+                high.resize(high.len() + leaf.flat_len(), 1.0);
+            }
+        }
+    }
+
+    /// Flattens the value in a buffer row into a row of [`Space::flat_space`], without allocation.
+    pub(crate) fn flatten_row(&self, row: ActionRef<'_>, flat: &mut ObsMut<'_>) {
+        self.flatten_row_at(row, 0, flat, 0);
+    }
+
+    /// The same from element `at` on to element `to` on; the elements after both.
+    fn flatten_row_at(&self, row: ActionRef<'_>, at: usize, flat: &mut ObsMut<'_>, to: usize) -> (usize, usize) {
+        let mut one_hot = |to: usize, n: i32, x: f64| {
+            (0..n).for_each(|i| flat.put(to + i as usize, if f64::from(i) == x { 1.0 } else { 0.0 }));
+        };
+        match self {
+            Self::Discrete { n, start } => one_hot(to, *n, row.get(at) - f64::from(*start)),
+            Self::MultiDiscrete { nvec } => {
+                nvec.iter().enumerate().fold(to, |to, (i, n)| {
+                    one_hot(to, *n, row.get(at + i));
+                    to + *n as usize
+                });
+            }
+            Self::Box { .. } | Self::MultiBinary { .. } => flat.copy_from(to, row.slice(at..at + self.len())),
+            Self::Tuple(_) | Self::Dict(_) => {
+                return self.parts().fold((at, to), |(at, to), part| part.flatten_row_at(row, at, flat, to));
+            }
+        }
+        (at + self.len(), to + self.flat_len())
     }
 
     /// The value that [`Space::flatten`] made `flat` of.

@@ -51,7 +51,7 @@ pub enum Buffer {
 pub struct EndedEpisode {
     /// Which environment of the batch.
     pub env: usize,
-    /// Sum of the rewards, undiscounted.
+    /// Sum of the rewards, undiscounted; below the wrappers that change rewards, see [`crate::make_wrapped`].
     pub episode_return: f64,
     /// Number of steps.
     pub length: u32,
@@ -403,7 +403,8 @@ impl VecEnv {
         self.action_masks.as_deref()
     }
 
-    /// The episodes that ended in the last step, in the order of their environments.
+    /// The episodes that ended in the last step, in the order of their environments, with what
+    /// [`Env::episode_statistics`] says of them where it does.
     pub fn ended_episodes(&self) -> impl Iterator<Item = EndedEpisode> + '_ {
         let ended = |i: &usize| self.terminated[*i] || self.truncated[*i];
         (0..self.lanes.len()).filter(ended).map(|env| EndedEpisode {
@@ -684,8 +685,8 @@ impl Part<'_> {
             *terminated = outcome.terminated;
             *truncated = outcome.truncated;
             if outcome.terminated || outcome.truncated {
-                lane.ended_return = lane.episode_return;
-                lane.ended_length = lane.length;
+                (lane.ended_return, lane.ended_length) =
+                    lane.env.episode_statistics().unwrap_or((lane.episode_return, lane.length));
                 final_row.copy_from_slice(row);
                 if self.mode == AutoresetMode::SameStep {
                     lane.reset(wrap(row));

@@ -1,6 +1,7 @@
 //! Gymnasium's `TimeLimit`.
 
-use crate::{ActionRef, Env, EnvError, Foreign, Frame, NpRng, ObsMut, Space, StateReader, StateWriter, StepOutcome};
+use super::{WrapperSpec, forward, required};
+use crate::{ActionRef, Env, EnvError, NpRng, ObsMut, StateReader, StateWriter, StepOutcome};
 
 /// Truncates episodes after a number of steps.
 ///
@@ -20,13 +21,7 @@ impl TimeLimit {
 }
 
 impl Env for TimeLimit {
-    fn observation_space(&self) -> &Space {
-        self.env.observation_space()
-    }
-
-    fn action_space(&self) -> &Space {
-        self.env.action_space()
-    }
+    forward!(observation_space action_space action_mask render episode_statistics foreign);
 
     fn reset(&mut self, rng: &mut NpRng, obs: ObsMut<'_>) {
         self.elapsed = 0;
@@ -51,16 +46,16 @@ impl Env for TimeLimit {
         self.elapsed = elapsed;
         Ok(())
     }
-
-    fn action_mask(&self, mask: &mut [bool]) -> bool {
-        self.env.action_mask(mask)
-    }
-
-    fn foreign(&mut self) -> Option<&mut dyn Foreign> {
-        self.env.foreign()
-    }
-
-    fn render(&self) -> Option<Frame> {
-        self.env.render()
-    }
 }
+
+pub(super) const SPEC: WrapperSpec = WrapperSpec {
+    name: "time_limit",
+    gymnasium: "TimeLimit",
+    summary: "truncates episodes after a number of steps",
+    options: &[("max_episode_steps", "steps of an episode")],
+    wrap: |env, options, site| {
+        let limit = required(options.u32("max_episode_steps", 1..=u32::MAX)?, options, "max_episode_steps")?;
+        site.max_episode_steps = Some(site.max_episode_steps.map_or(limit, |outer| outer.min(limit)));
+        Ok(Box::new(TimeLimit::new(env, limit)))
+    },
+};
