@@ -199,6 +199,9 @@ pub struct EmbedArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
+    /// Print only how many sentences a second were embedded.
+    #[arg(long, conflicts_with = "json")]
+    pub time: bool,
 }
 
 #[derive(Debug, Args)]

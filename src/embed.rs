@@ -1,6 +1,7 @@
 //! `hotfire embed` and `hotfire similar`: sentences as vectors.
 
 use std::path::Path;
+use std::time::Instant;
 
 use hotfire_core::CoreError;
 use hotfire_core::device::select_device;
@@ -18,7 +19,13 @@ const BATCH: usize = 32;
 pub fn embed(args: &EmbedArgs) -> anyhow::Result<()> {
     let embedder = embedder(&args.model, args.device.as_deref())?;
     let lines = lines(&args.input)?;
+    let started = Instant::now();
     let embeddings = embedder.embed(&lines, BATCH).map_err(CoreError::Usage)?;
+    if args.time {
+        let rate = lines.len() as f64 / started.elapsed().as_secs_f64().max(1e-9);
+        println!("sentences_per_second={rate:.1}");
+        return Ok(());
+    }
     for (text, embedding) in lines.iter().zip(&embeddings) {
         if args.json {
             println!("{}", json!({"text": text, "ids": embedding.ids, "embedding": embedding.vector}));

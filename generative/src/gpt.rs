@@ -25,8 +25,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::ModelSpec;
 use crate::text::{
-    AttentionMaps, Corpus, Learner, NextToken, OptimizerSetting, Split, TextConfig, check_vocabulary, describe,
-    generate, write_sample,
+    AttentionMaps, Corpus, Learner, NextToken, OptimizerSetting, Split, TextConfig, Tokenizer, check_vocabulary,
+    describe, generate, words, write_sample,
 };
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
 
@@ -360,7 +360,7 @@ impl Model for Gpt {
 
     fn attention(&self, text: &str) -> Result<AttentionMaps, CoreError> {
         let tokenizer = &self.corpus.tokenizer;
-        let ids = tokenizer.encode_known(text).map_err(CoreError::Usage)?;
+        let ids = tokenizer.encode(text).map_err(CoreError::Usage)?;
         if ids.is_empty() || ids.len() > self.config.block {
             let problem =
                 format!("expected 1 to {} tokens (the model's block), found {}", self.config.block, ids.len());
@@ -368,7 +368,12 @@ impl Model for Gpt {
         }
         let data = TensorData::new(ids.iter().map(|id| *id as i32).collect::<Vec<_>>(), [1, ids.len()]);
         let ids_tensor = Tensor::from_data(data, &self.device.clone().inner());
-        Ok(AttentionMaps::new(tokenizer, &ids, self.learner.net.valid().attention_weights(ids_tensor)))
+        let mut maps = AttentionMaps::new(tokenizer, &ids, self.learner.net.valid().attention_weights(ids_tensor));
+        if let Tokenizer::Word { .. } = tokenizer {
+            // A word that is not in the dictionary is named too.
+            maps.name_tokens(words(text));
+        }
+        Ok(maps)
     }
 }
 

@@ -21,11 +21,19 @@ impl AttentionMaps {
             let values: Vec<f32> = weights.into_data().try_into_vec().expect("weights are 32-bit floats");
             values.chunks_exact(rows * columns).map(<[f32]>::to_vec).collect()
         };
-        let name = |id: &u32| match tokenizer.token(*id).unwrap_or_default().as_str() {
+        let mut maps = Self { tokens: Vec::new(), layers: layers.into_iter().map(read).collect() };
+        let names: Vec<String> = ids.iter().map(|id| tokenizer.token(*id).unwrap_or_default()).collect();
+        maps.name_tokens(names.iter().map(String::as_str));
+        maps
+    }
+
+    /// Gives the tokens names; blanks and line breaks become visible.
+    pub fn name_tokens<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        let visible = |name: &str| match name {
             "\n" => "¶".to_owned(),
             " " => "·".to_owned(),
-            token => token.to_owned(),
+            name => name.to_owned(),
         };
-        Self { tokens: ids.iter().map(name).collect(), layers: layers.into_iter().map(read).collect() }
+        self.tokens = names.map(visible).collect();
     }
 }

@@ -102,18 +102,23 @@ impl Corpus {
     /// If a file can't be read, is empty or is not UTF-8, or the tokenizer can't be had.
     pub fn read(config: &TextConfig) -> Result<Self, GenerativeError> {
         let texts: Vec<String> = config.files.iter().map(|path| read_text(path)).collect::<Result<_, _>>()?;
-        let text = texts.join("\n");
-        let (train, validation) = split(&text, config.validation, config.tokenizer);
+        // Each file gives its share to the validation text.
+        let parts: Vec<(&str, &str)> =
+            texts.iter().map(|text| split(text, config.validation, config.tokenizer)).collect();
+        let train = parts.iter().map(|part| part.0).collect::<Vec<_>>().join("\n");
+        let validation = parts.iter().map(|part| part.1).collect::<Vec<_>>().join("\n");
+        let validation = if config.validation == 0.0 { String::new() } else { validation };
         let tokenizer = match &config.tokenizer_file {
             Some(path) => Tokenizer::load(path)?,
             None => {
                 // A dictionary of characters has no unknown one, so it takes in those of the validation text too.
-                let source = if config.tokenizer == TokenizerKind::Char { &text } else { train };
+                let source = if config.tokenizer == TokenizerKind::Char { &texts.join("\n") } else { &train };
                 Tokenizer::train(&config.setting(), source)
                     .map_err(|problem| GenerativeError::unusable(&config.files[0], problem))?
             }
         };
-        Self::new(tokenizer, train, validation).map_err(|problem| GenerativeError::unusable(&config.files[0], problem))
+        Self::new(tokenizer, &train, &validation)
+            .map_err(|problem| GenerativeError::unusable(&config.files[0], problem))
     }
 
     fn new(tokenizer: Tokenizer, train: &str, validation: &str) -> Result<Self, String> {

@@ -4,6 +4,7 @@
 //! al. 2019) and WordPiece (Schuster & Nakajima 2012, as in BERT) come from the `tokenizers` crate, so that a
 //! `tokenizer.json` works here and in Python alike.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,10 @@ use tokenizers::normalizers::bert::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, NormalizerWrapper};
+use tokenizers::{
+    AddedToken, NormalizedString, Normalizer, NormalizerWrapper, OffsetReferential, OffsetType, PreTokenizedString,
+    PreTokenizer, Trainer,
+};
 
 use super::dictionary::Dictionary;
 use crate::GenerativeError;
@@ -337,21 +341,42 @@ fn train_bpe(vocab_size: usize, text: &str) -> tokenizers::Result<tokenizers::To
 }
 
 fn train_wordpiece(vocab_size: usize, text: &str) -> tokenizers::Result<tokenizers::Tokenizer> {
-    let mut tokenizer = bert_tokenizer(WordPiece::builder().unk_token("[UNK]".into()).build()?)?;
-    let trainer = WordPieceTrainer::builder()
-        .vocab_size(vocab_size)
-        .show_progress(false)
-        .special_tokens(special(&BERT_SPECIAL))
-        .build();
-    tokenizer.train(&mut TrainerWrapper::WordPieceTrainer(trainer), text.split_inclusive('\n'))?;
+    let cut = |line: &str| -> tokenizers::Result<Vec<String>> {
+        let mut normalized = NormalizedString::from(line);
+        bert_normalizer().normalize(&mut normalized)?;
+        let mut pieces = PreTokenizedString::from(normalized);
+        BertPreTokenizer.pre_tokenize(&mut pieces)?;
+        let splits = pieces.get_splits(OffsetReferential::Original, OffsetType::Byte);
+        Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
+    };
+    // The crate's trainer numbers the letters inside words in the order of a hash table with a random seed, which
+    // decides ties between pairs. Numbered beforehand, in their own order, they make it repeat.
+    let mut inner = BTreeSet::new();
+    for line in text.split_inclusive('\n') {
+        for word in cut(line)? {
+            inner.extend(word.chars().skip(1));
+        }
+    }
+    let inner: Vec<String> = inner.into_iter().map(|letter| format!("##{letter}")).collect();
+    let first: Vec<&str> = BERT_SPECIAL.into_iter().chain(inner.iter().map(String::as_str)).collect();
+    let mut trainer =
+        WordPieceTrainer::builder().vocab_size(vocab_size).show_progress(false).special_tokens(special(&first)).build();
+    trainer.feed(text.split_inclusive('\n'), cut)?;
+    let mut model = WordPiece::builder().unk_token("[UNK]".into()).build()?;
+    trainer.train(&mut model)?;
+    let mut tokenizer = bert_tokenizer(model)?;
+    tokenizer.add_special_tokens(special(&BERT_SPECIAL))?;
     with_bert_processing(tokenizer)
+}
+
+fn bert_normalizer() -> BertNormalizer {
+    BertNormalizer::new(true, true, None, true)
 }
 
 /// BERT's normalisation and decoding around a WordPiece model, in lower case.
 fn bert_tokenizer(model: WordPiece) -> tokenizers::Result<tokenizers::Tokenizer> {
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    let normalizer = BertNormalizer::new(true, true, None, true);
-    tokenizer.with_normalizer(Some(NormalizerWrapper::BertNormalizer(normalizer)))?;
+    tokenizer.with_normalizer(Some(NormalizerWrapper::BertNormalizer(bert_normalizer())))?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     tokenizer.with_decoder(Some(WordPieceDecoder::default()));
     Ok(tokenizer)
