@@ -14,6 +14,7 @@ mod export;
 pub mod gae;
 pub mod normalize;
 mod observation;
+mod off_policy;
 mod on_policy;
 pub mod ppo;
 pub mod pqn;
@@ -24,7 +25,9 @@ pub mod reinforce;
 pub mod replay;
 pub mod rnd;
 pub mod rollout;
+pub mod sac;
 mod task;
+pub mod td3;
 
 pub use actor_critic::{ActorCritic, ActorCriticShape, CompiledActorCritic, Head};
 pub use agent::{Agent, Policy};

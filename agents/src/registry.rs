@@ -4,6 +4,7 @@ use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
 use crate::{Agent, EnvConfig, a2c, dqn, ppo, pqn, reinforce};
+use crate::{Agent, EnvConfig, a2c, dqn, ppo, reinforce, sac, td3};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]
@@ -17,6 +18,9 @@ pub const ALGORITHMS: &[AlgorithmSpec] = &[
     dqn::QRDQN,
     dqn::RAINBOW,
     pqn::SPEC,
+    sac::SPEC,
+    td3::TD3,
+    td3::DDPG,
 ];
 
 /// What an algorithm is made from, besides its own `[agent]` section.

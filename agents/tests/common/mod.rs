@@ -191,6 +191,10 @@ fn settings(algorithm: &str) -> &'static str {
         "pqn" => {
             "learning_rate = 5e-3\nrollout_steps = 16\nminibatches = 2\nhidden = [16, 16]\nexploration_fraction = 0.5"
         }
+        "sac" | "td3" | "ddpg" => {
+            "learning_rate = 5e-3\nreplay_capacity = 2000\nlearning_starts = 64\ntrain_freq = 8\ngradient_steps = 2\n\
+             batch_size = 32\ntau = 0.05\nhidden = [16, 16]"
+        }
         _ => "",
     }
 }

@@ -2,3 +2,4 @@
 
 pub mod categorical;
 pub mod gaussian;
+pub mod squashed;

@@ -417,6 +417,22 @@ impl Dense<'_> {
         matmul(g.len() / n, k, n, dx, (g, Read::Plain), (self.weight, Read::Transposed), false);
     }
 
+    /// Gradient `dx: [m, k]` of the input alone. `g: [m, n]` holds the gradient of `y` and is overwritten with that of
+    /// the pre-activation.
+    pub fn input_backward(&self, kept: &[f32], g: &mut [f32], dx: &mut [f32]) {
+        let (k, n) = (self.inputs(), self.outputs());
+        let rows = |g: &mut [f32], kept: &[f32], dx: &mut [f32]| {
+            activation_gradient(g, kept, self.activation);
+            self.input_gradient(g, dx);
+        };
+        if dx.len() * n < PARALLEL_WORK {
+            return rows(g, kept, dx);
+        }
+        let block = row_block(g.len() / n);
+        let blocks = g.par_chunks_mut(block * n).zip(kept.par_chunks(block * n)).zip(dx.par_chunks_mut(block * k));
+        blocks.for_each(|((g, kept), dx)| rows(g, kept, dx));
+    }
+
     /// Gradients of one layer. `g: [m, n]` holds the gradient of `y` and is overwritten with that of the
     /// pre-activation; `dw: [k, n]` and `db: [n]` are overwritten; `dx: [m, k]` is written if given.
     pub fn backward(

@@ -131,6 +131,12 @@ impl HostOp for Mlp {
                 Some(z) => z.as_slice(),
                 None => self.kept[l].output.storage(),
             };
+            if !wanted[1 + 2 * l] && !wanted[2 + 2 * l] {
+                let mut dx = vec![0.0f32; rows * k];
+                layer.input_backward(kept, &mut g, &mut dx);
+                g = dx;
+                continue;
+            }
             let (mut dw, mut db) = (vec![0.0f32; k * n], vec![0.0f32; n]);
             // Gradients further down the chain are needed by the layers below, or by the input.
             let mut dx = (l > 0 || wanted[0]).then(|| vec![0.0f32; rows * k]);
@@ -226,6 +232,26 @@ mod tests {
         );
         assert!(!y.is_autodiff());
         assert_eq!(values(y), vec![3.0; 8]);
+    }
+
+    /// The gradient of the input does not depend on whether the weights are learned too.
+    #[test]
+    fn fixed_weights_leave_the_gradient_of_the_input() {
+        let device = Device::flex().autodiff();
+        let random = |shape: [usize; 2]| Tensor::<2>::random(shape, Distribution::Normal(0.0, 0.5), &device);
+        for (rows, sizes) in [(5, [3, 7, 2]), (300, [4, 96, 64])] {
+            for activation in [Activation::Relu, Activation::Tanh, Activation::Silu] {
+                let x = random([rows, sizes[0]]).require_grad();
+                let learned: Vec<Layer> = sizes
+                    .windows(2)
+                    .map(|s| (random([s[0], s[1]]).require_grad(), random([1, s[1]]).squeeze_dim::<1>(0), activation))
+                    .collect();
+                let fixed = learned.iter().map(|(w, b, a)| (w.clone().detach(), b.clone().detach(), *a)).collect();
+                let gradient = |layers| values(x.grad(&mlp(x.clone(), layers).square().sum().backward()).unwrap());
+                let (fixed, learned) = (gradient(fixed), gradient(learned));
+                assert!(fixed.iter().zip(&learned).all(|(a, b)| (a - b).abs() <= 1e-5 * b.abs().max(1.0)));
+            }
+        }
     }
 
     #[test]
