@@ -17,13 +17,13 @@ use hotfire_nn::distributions::categorical;
 use hotfire_nn::{Activation, Adam, CompiledMlp, InputShape, Mlp};
 use serde::{Deserialize, Serialize};
 
+use crate::Policy;
 use crate::agent::{as_actions, env_failed};
 use crate::checkpoint::{load_envs, misfit, save_envs};
 use crate::observation::{EnvView, ObservationEncoder};
 use crate::on_policy::Check;
 use crate::registry::Setting;
 use crate::replay::{Batch, Replay, ReplayConfig};
-use crate::Policy;
 
 /// Environment steps of one iteration, of which the metrics are means.
 const ITERATION_STEPS: u64 = 100;
@@ -548,7 +548,12 @@ impl Policy for GreedyActor {
 }
 
 /// Values `[N]` of the greedy actions for observations `[N, D]` as the environments give them.
-pub(crate) fn greedy_values(actor: &Mlp, critics: &Critics, experience: &Experience, observations: &Buffer) -> Vec<f32> {
+pub(crate) fn greedy_values(
+    actor: &Mlp,
+    critics: &Critics,
+    experience: &Experience,
+    observations: &Buffer,
+) -> Vec<f32> {
     let rows = match observations {
         Buffer::F32(x) => x.len(),
         Buffer::U8(x) => x.len(),

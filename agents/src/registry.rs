@@ -3,8 +3,7 @@
 use burn::prelude::Device;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 
-use crate::{Agent, EnvConfig, a2c, dqn, ppo, pqn, reinforce};
-use crate::{Agent, EnvConfig, a2c, dqn, ppo, reinforce, sac, td3};
+use crate::{Agent, EnvConfig, a2c, dqn, ppo, pqn, reinforce, sac, td3};
 
 /// Every algorithm of this crate.
 #[rustfmt::skip]

@@ -205,15 +205,8 @@ impl Sac {
         let observation_len = experience.encoder.outputs();
         let sizes = [&[observation_len], &config.hidden[..], &[outputs]].concat();
         let actor = Mlp::uniform(&sizes, config.activation, &mut rng, &device);
-        let critics = Critics::new(
-            2,
-            observation_len,
-            &config.hidden,
-            config.activation,
-            &experience.actions,
-            &mut rng,
-            &device,
-        );
+        let critics =
+            Critics::new(2, observation_len, &config.hidden, config.activation, &experience.actions, &mut rng, &device);
         Ok(Self {
             target_entropy: config.target_entropy.unwrap_or(target_entropy) as f32,
             plain_device: setting.device.clone(),
@@ -250,16 +243,20 @@ impl Sac {
         let log_temperature = self.temperature.log.val().inner().into_scalar::<f32>();
         let temperature = log_temperature.exp();
         let width = self.experience.actions.width();
+        let start = match self.experience.actions {
+            ActionMap::Discrete { start, .. } => start,
+            ActionMap::Box { .. } => 0,
+        };
         let batch = self.experience.sample();
         let rows = batch.returns.len();
         let (returns, discounts) = (batch.returns.to_vec(), batch.discounts.to_vec());
         let (observations, next_observations) = (batch.observations, batch.next_observations);
-        let (taken, critic_inputs) = match (batch.actions, &self.experience.actions) {
-            (Buffer::F32(actions), _) => (vec![0; rows], join(&observations, actions, rows)),
-            (Buffer::I32(actions), ActionMap::Discrete { start, .. }) => {
+        let (taken, critic_inputs) = match batch.actions {
+            Buffer::F32(actions) => (vec![0; rows], join(&observations, actions, rows)),
+            Buffer::I32(actions) => {
                 (actions.iter().map(|action| (action - start) as usize).collect(), observations.clone())
             }
-            _ => unreachable!("the batch is made for the action space"),
+            Buffer::U8(_) => unreachable!("the batch is made for the action space"),
         };
 
         // Targets: the least value of what the policy would do next, with its entropy.
@@ -278,16 +275,11 @@ impl Sac {
         };
         let next_values = returns.iter().zip(&discounts).zip(next_values);
         // A terminal transition's next value does not count, whatever it is.
-        let target = |((r, discount), value): ((&f32, &f32), f32)| if *discount > 0.0 { r + discount * value } else { *r };
+        let target =
+            |((r, discount), value): ((&f32, &f32), f32)| if *discount > 0.0 { r + discount * value } else { *r };
         let targets: Vec<f32> = next_values.map(target).collect();
-        let critic = self.critics.step(
-            &mut self.critic_optimizer,
-            learning_rate,
-            critic_inputs,
-            &taken,
-            &targets,
-            &self.device,
-        );
+        let critic =
+            self.critics.step(&mut self.critic_optimizer, learning_rate, critic_inputs, &taken, &targets, &self.device);
 
         // The policy: down `temperature * log_prob - value`.
         let outputs = self.actor.forward(to_tensor(observations.clone(), rows, &self.device));
@@ -317,8 +309,7 @@ impl Sac {
             // The loss `log_temperature * (entropy - target)`: more weight while there is too little entropy.
             let loss = self.temperature.log.val().mul_scalar(entropy - self.target_entropy);
             let gradients = loss.sum().backward();
-            self.temperature =
-                self.temperature_optimizer.step(self.temperature.clone(), gradients, learning_rate).0;
+            self.temperature = self.temperature_optimizer.step(self.temperature.clone(), gradients, learning_rate).0;
         }
         self.target_critics = ema(self.target_critics.clone(), &self.critics, 1.0 - self.config.tau);
         self.experience.updates += 1;
@@ -428,7 +419,13 @@ impl Agent for Sac {
         let steps = state.critic_steps;
         load_optimizer(from, "critic-optimizer.safetensors", &mut self.critic_optimizer, &critics, steps)?;
         let steps = state.temperature_steps;
-        load_optimizer(from, "temperature-optimizer.safetensors", &mut self.temperature_optimizer, &temperature, steps)?;
+        load_optimizer(
+            from,
+            "temperature-optimizer.safetensors",
+            &mut self.temperature_optimizer,
+            &temperature,
+            steps,
+        )?;
         self.experience.load(from)?;
         (self.actor, self.critics, self.target_critics, self.temperature) =
             (actor, critics, target_critics, temperature);

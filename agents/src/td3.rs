@@ -244,7 +244,8 @@ impl Td3 {
         let next_values = self.target_critics.least(next_inputs, rows, &self.plain_device);
         let next_values = batch.returns.iter().zip(batch.discounts).zip(next_values);
         // A terminal transition's next value does not count, whatever it is.
-        let target = |((r, discount), value): ((&f32, &f32), f32)| if *discount > 0.0 { r + discount * value } else { *r };
+        let target =
+            |((r, discount), value): ((&f32, &f32), f32)| if *discount > 0.0 { r + discount * value } else { *r };
         let targets: Vec<f32> = next_values.map(target).collect();
         let observations = batch.observations;
         let critic = self.critics.step(
