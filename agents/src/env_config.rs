@@ -1,7 +1,13 @@
 //! The `[env]` section.
 
+use std::io;
+use std::path::Path;
+
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_envs::{AutoresetMode, EnvError, EnvSpec, OptionValue, VecEnv};
+use hotfire_core::media::GifWriter;
+use hotfire_envs::{
+    AutoresetMode, EnvError, EnvSpec, Frame, OptionValue, VecEnv, VideoSink, WrapperConfig, open_with_ffmpeg,
+};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -14,6 +20,8 @@ pub struct EnvConfig {
     pub num_envs: usize,
     /// The environment's keyword arguments.
     pub options: Vec<(String, OptionValue)>,
+    /// The wrappers around it, from the inside out.
+    pub wrappers: Vec<WrapperConfig>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -21,6 +29,8 @@ pub struct EnvConfig {
 struct Section {
     #[serde(default = "one")]
     num_envs: usize,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    wrappers: Vec<Value>,
 }
 
 fn one() -> usize {
@@ -28,7 +38,8 @@ fn one() -> usize {
 }
 
 impl EnvConfig {
-    /// Reads `[env]`: `id`, `num_envs` and the table `options`, and makes one environment to see that they hold.
+    /// Reads `[env]`: `id`, `num_envs`, the list `wrappers` and the table `options`, and makes one environment to see that
+    /// they hold. A wrapper is its name, or a table with its `name` and options.
     ///
     /// # Errors
     /// [`ConfigError`] that names the key.
@@ -40,32 +51,88 @@ impl EnvConfig {
         if !(1..=1 << 20).contains(&section.num_envs) {
             return Err(document.out_of_range("env.num_envs", "a number from 1 to 1048576", section.num_envs));
         }
-        let config = Self { spec, num_envs: section.num_envs, options: option_values(document, options)? };
+        let options = option_values(document, "env.options", options)?;
+        if let Err(error) = spec.make_with_limit(&options) {
+            let key = match &error {
+                EnvError::UnknownOption { option, .. } | EnvError::BadOption { option, .. } => {
+                    format!("env.options.{option}")
+                }
+                _ => "env".to_owned(),
+            };
+            return Err(document.invalid(&key, error));
+        }
+        let wrappers = section.wrappers.into_iter().map(|wrapper| wrapper_config(document, wrapper));
+        let config = Self { spec, num_envs: section.num_envs, options, wrappers: wrappers.collect::<Result<_, _>>()? };
         match config.make(1) {
             Ok(_) => Ok(config),
-            Err(error) => {
-                let key = match &error {
-                    EnvError::UnknownOption { option, .. } | EnvError::BadOption { option, .. } => {
-                        format!("env.options.{option}")
-                    }
-                    _ => "env".to_owned(),
-                };
-                Err(document.invalid(&key, error))
-            }
+            Err(error) => Err(document.invalid("env.wrappers", error)),
         }
     }
 
     /// `num_envs` environments that reset themselves in the step that ends an episode.
     ///
     /// # Errors
-    /// [`EnvError`] for options that the environment refuses.
+    /// [`EnvError`] for options or wrappers that the environment refuses.
     pub fn make(&self, num_envs: usize) -> Result<VecEnv, EnvError> {
-        let envs = (0..num_envs).map(|_| self.spec.make_with_limit(&self.options)).collect::<Result<_, _>>()?;
+        self.make_from(0, num_envs)
+    }
+
+    /// The same for an evaluation: the wrapper `record_video` films training only, since both would write the same
+    /// files.
+    ///
+    /// # Errors
+    /// As [`EnvConfig::make`].
+    pub fn make_for_evaluation(&self, num_envs: usize) -> Result<VecEnv, EnvError> {
+        self.make_from(1, num_envs)
+    }
+
+    fn make_from(&self, first: usize, num_envs: usize) -> Result<VecEnv, EnvError> {
+        let make = |index| self.spec.make_wrapped(&self.options, &self.wrappers, index, open_video);
+        let envs = (first..first + num_envs).map(make).collect::<Result<_, _>>()?;
         VecEnv::from_envs(self.spec.id, envs, AutoresetMode::SameStep)
     }
 }
 
-fn option_values(document: &ConfigDocument, table: Table) -> Result<Vec<(String, OptionValue)>, ConfigError> {
+/// A GIF of this program's own, and `ffmpeg` for other formats.
+fn open_video(path: &Path, width: u32, height: u32, fps: u32) -> io::Result<Box<dyn VideoSink>> {
+    struct Gif(GifWriter);
+    impl VideoSink for Gif {
+        fn push(&mut self, frame: &Frame) -> io::Result<()> {
+            self.0.push(&frame.rgb)
+        }
+
+        fn finish(self: Box<Self>) -> io::Result<()> {
+            self.0.finish()
+        }
+    }
+    if path.extension().is_some_and(|ending| ending == "gif") {
+        return Ok(Box::new(Gif(GifWriter::new(path, width, height, fps)?)));
+    }
+    open_with_ffmpeg(path, width, height, fps)
+}
+
+fn wrapper_config(document: &ConfigDocument, wrapper: Value) -> Result<WrapperConfig, ConfigError> {
+    let key = "env.wrappers";
+    let expected = "a wrapper's name, or a table with its `name` and options";
+    match wrapper {
+        Value::String(name) => Ok((name, Vec::new())),
+        Value::Table(mut table) => match table.remove("name") {
+            Some(Value::String(name)) => {
+                let options = option_values(document, &format!("{key}.{name}"), table)?;
+                Ok((name, options))
+            }
+            Some(other) => Err(document.out_of_range(key, expected, other)),
+            None => Err(document.out_of_range(key, expected, Value::Table(table))),
+        },
+        other => Err(document.out_of_range(key, expected, other)),
+    }
+}
+
+fn option_values(
+    document: &ConfigDocument,
+    place: &str,
+    table: Table,
+) -> Result<Vec<(String, OptionValue)>, ConfigError> {
     let value = |key: &str, value: Value| match value {
         Value::Boolean(x) => Ok(OptionValue::Bool(x)),
         Value::Integer(x) => Ok(OptionValue::Int(x)),
@@ -79,10 +146,38 @@ fn option_values(document: &ConfigDocument, table: Table) -> Result<Vec<(String,
             Ok(OptionValue::Numbers(numbers.iter().filter_map(number).collect()))
         }
         other => Err(document.out_of_range(
-            &format!("env.options.{key}"),
+            &format!("{place}.{key}"),
             "a truth value, number, text, list of texts or list of numbers",
             other,
         )),
     };
     table.into_iter().map(|(key, given)| Ok((key.clone(), value(&key, given)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(wrappers: &str) -> Result<EnvConfig, ConfigError> {
+        let text = format!("[env]\nid = \"CartPole-v1\"\nwrappers = {wrappers}\n");
+        EnvConfig::read(&mut ConfigDocument::parse("test.toml", &text, &[])?)
+    }
+
+    #[test]
+    fn wrappers_are_names_or_tables() {
+        let config = read("[\"clip_reward\", { name = \"frame_stack\", size = 3 }]").unwrap();
+        assert_eq!(config.wrappers[1], ("frame_stack".to_owned(), vec![("size".to_owned(), OptionValue::Int(3))]));
+        for envs in [config.make(2), config.make_for_evaluation(2)] {
+            assert_eq!(envs.unwrap().observation_space().shape(), [3, 4]);
+        }
+        let error = |wrappers| read(wrappers).unwrap_err().to_string();
+        assert_eq!(
+            error("[\"clip_rewards\"]"),
+            "test.toml:3: env.wrappers: CartPole-v1: unknown wrapper `clip_rewards`; did you mean `clip_reward`?"
+        );
+        assert!(error("[{ size = 3 }]").contains("env.wrappers: expected a wrapper's name"));
+        assert!(
+            error("[{ name = \"frame_stack\", size = \"many\" }]").contains("option `size` must be a whole number")
+        );
+    }
 }

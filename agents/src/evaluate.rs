@@ -65,7 +65,9 @@ pub fn record_episode(
         policy.act(EnvView::of(&envs), &mut actions);
         envs.step(as_actions(&actions)).map_err(env_failed)?;
         total += f64::from(envs.rewards()[0]);
-        if envs.terminated()[0] || envs.truncated()[0] {
+        if let Some(episode) = envs.ended_episodes().next() {
+            // Counted in double precision, and below the wrappers that change rewards.
+            total = episode.episode_return;
             break;
         }
     }
@@ -73,7 +75,7 @@ pub fn record_episode(
 }
 
 fn evaluation_envs(env: &EnvConfig, width: usize, seed: u64) -> Result<VecEnv, CoreError> {
-    let mut envs = env.make(width).map_err(env_failed)?;
+    let mut envs = env.make_for_evaluation(width).map_err(env_failed)?;
     // Half the range leaves room for `seed + i`.
     envs.reset(stream(seed, "evaluation", 0).next_u64() >> 1);
     Ok(envs)

@@ -143,7 +143,7 @@ static PICTURE: EnvSpec = spec("Picture", None, |_| Ok(Box::new(PuzzleEnv::new(P
 static LOCK: EnvSpec = spec("Lock", Some(24), |_| Ok(Box::new(PuzzleEnv::new(Puzzle::Lock))));
 
 fn envs(spec: &'static EnvSpec, num_envs: usize) -> EnvConfig {
-    EnvConfig { spec, num_envs, options: Vec::new() }
+    EnvConfig { spec, num_envs, options: Vec::new(), wrappers: Vec::new() }
 }
 
 fn try_agent(name: &str, env: &EnvConfig, seed: u64, settings: &str) -> Result<Box<dyn Agent>, ConfigError> {
@@ -268,7 +268,12 @@ fn memory_masks_and_curiosity_go_on_bit_for_bit() {
 
 #[test]
 fn mistakes_are_refused_before_the_first_step() {
-    let cartpole = EnvConfig { spec: hotfire_envs::spec("CartPole-v1").unwrap(), num_envs: 4, options: Vec::new() };
+    let cartpole = EnvConfig {
+        spec: hotfire_envs::spec("CartPole-v1").unwrap(),
+        num_envs: 4,
+        options: Vec::new(),
+        wrappers: Vec::new(),
+    };
     let recall = envs(&RECALL, 4);
     for (name, env, settings, want) in [
         ("ppo", &cartpole, "network = \"nature_cnn\"", "nature_cnn needs images, found vectors of 4 elements"),

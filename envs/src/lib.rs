@@ -48,6 +48,6 @@ pub use state::{StateReader, StateWriter};
 pub use toy_text::{Transition, TransitionModel, blackjack, cliff_walking, frozen_lake, taxi};
 pub use vec_env::{AutoresetMode, Buffer, EndedEpisode, VecEnv};
 pub use wrappers::{
-    OpenVideo, TimeLimit, VideoSink, WRAPPERS, WrapSite, WrapperConfig, WrapperSpec, make_wrapped, open_with_ffmpeg,
-    wrap, wrapper_spec,
+    OpenVideo, TimeLimit, VideoSink, WRAPPERS, Wrap, WrapSite, WrapperConfig, WrapperSpec, make_wrapped,
+    open_with_ffmpeg, wrap, wrapper_spec,
 };

@@ -41,6 +41,11 @@ impl Options {
         &self.env
     }
 
+    /// The options that were asked for so far, given or not.
+    pub fn known(&self) -> &[&'static str] {
+        &self.known
+    }
+
     fn take(&mut self, option: &'static str) -> Option<OptionValue> {
         self.known.push(option);
         let at = self.given.iter().position(|(name, _)| name == option)?;

@@ -81,8 +81,11 @@ pub struct WrapperSpec {
     /// Options with what they mean, for listings.
     pub options: &'static [(&'static str, &'static str)],
     /// Puts the wrapper around an environment.
-    pub wrap: fn(Box<dyn Env>, &mut Options, &mut WrapSite) -> Result<Box<dyn Env>, EnvError>,
+    pub wrap: Wrap,
 }
+
+/// Puts a wrapper around an environment.
+pub type Wrap = fn(Box<dyn Env>, &mut Options, &mut WrapSite) -> Result<Box<dyn Env>, EnvError>;
 
 /// Where a wrapper is put: what it may need to know of the environment below it.
 #[derive(Clone)]

@@ -169,12 +169,12 @@ static CONTINUOUS: [EnvSpec; 6] =
 /// Four environments of a probe, with two actions or with one action from -1 to 1.
 pub fn probe_envs(probe: Probe, continuous: bool) -> EnvConfig {
     let specs = if continuous { &CONTINUOUS } else { &DISCRETE };
-    EnvConfig { spec: &specs[probe as usize], num_envs: 4, options: Vec::new() }
+    EnvConfig { spec: &specs[probe as usize], num_envs: 4, options: Vec::new(), wrappers: Vec::new() }
 }
 
 /// Registered environments.
 pub fn envs(id: &str) -> EnvConfig {
-    EnvConfig { spec: hotfire_envs::spec(id).unwrap(), num_envs: 4, options: Vec::new() }
+    EnvConfig { spec: hotfire_envs::spec(id).unwrap(), num_envs: 4, options: Vec::new(), wrappers: Vec::new() }
 }
 
 /// Settings with which an algorithm solves the probes within [`PROBE_STEPS`] steps.

@@ -17,8 +17,10 @@ impl Reward for ClipReward {
     }
 }
 
+type Function = fn(f64) -> f64;
+
 struct TransformReward {
-    function: fn(f64) -> f64,
+    function: Function,
     scale: f64,
     shift: f64,
 }
@@ -34,7 +36,7 @@ fn sign(x: f64) -> f64 {
     if x == 0.0 { 0.0 } else { x.signum() }
 }
 
-const FUNCTIONS: [(&str, fn(f64) -> f64); 5] = [
+const FUNCTIONS: [(&str, Function); 5] = [
     ("identity", |x| x),
     ("sign", sign),
     ("tanh", f64::tanh),
