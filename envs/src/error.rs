@@ -112,6 +112,18 @@ pub enum EnvError {
         /// What was found.
         found: String,
     },
+    /// A recorded trace can't be read or does not fit the environment.
+    #[error("{env}: line {line} of the trace: expected {expected}, found {found}")]
+    Trace {
+        /// The environment's id.
+        env: String,
+        /// The line, from 1.
+        line: usize,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// The environment breaks its contract.
     #[error("{env} breaks the environment contract: {problem}")]
     Contract {

@@ -30,6 +30,7 @@ pub mod rocket;
 mod space;
 mod state;
 mod toy_text;
+mod trace;
 mod vec_env;
 mod wrappers;
 
@@ -46,6 +47,7 @@ pub use rng::NpRng;
 pub use space::{Dtype, Sampler, Space, Value};
 pub use state::{StateReader, StateWriter};
 pub use toy_text::{Transition, TransitionModel, blackjack, cliff_walking, frozen_lake, taxi};
+pub use trace::{TraceReport, check_trace};
 pub use vec_env::{AutoresetMode, Buffer, EndedEpisode, VecEnv};
 pub use wrappers::{
     OpenVideo, TimeLimit, VideoSink, WRAPPERS, Wrap, WrapSite, WrapperConfig, WrapperSpec, make_wrapped,
