@@ -329,8 +329,10 @@ fn every_wrapper_keeps_the_contract() {
     let examples = examples();
     for (id, wrappers) in &examples {
         let name = format!("{id} {wrappers:?}");
-        if wrappers.iter().any(|w| w.0.starts_with("normalize_")) {
-            continue; // Their statistics outlive episodes, so a second run with the same seed differs.
+        // Statistics outlive episodes, so a second run with the same seed differs; pictures of thousands of steps are
+        // too much to keep. The test of loaded batches covers both.
+        if wrappers.iter().any(|w| w.0.starts_with("normalize_") || w.0 == "add_render_observation") {
+            continue;
         }
         check_env(made(id, wrappers).as_mut(), &name).unwrap();
     }
