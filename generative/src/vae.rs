@@ -57,6 +57,9 @@ pub struct VaeConfig {
     pub learning_rate: Schedule,
     /// Weight of the divergence from the prior; 1 for the ELBO.
     pub beta: Schedule,
+    /// Steps over which that weight rises from zero (Sønderby et al. 2016, arXiv:1602.02282): without them a decoder may
+    /// ignore its codes for the first epochs.
+    pub warmup: u64,
     /// The decoder's distribution of a pixel.
     pub likelihood: Likelihood,
     /// How pictures are made black and white for Bernoulli pixels.
@@ -101,6 +104,7 @@ impl Default for VaeConfig {
             latent: 20,
             learning_rate: Schedule::Constant(1e-3),
             beta: Schedule::Constant(1.0),
+            warmup: 0,
             likelihood: Likelihood::Bernoulli,
             binarize: Binarize::Stochastic,
             pixel_std: None,
@@ -575,7 +579,9 @@ impl Task for Vae {
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
         let step = self.learner.step;
         let progress = step as f64 / self.total_steps as f64;
-        let (learning_rate, beta) = (self.config.learning_rate.value(progress), self.config.beta.value(progress));
+        let learning_rate = self.config.learning_rate.value(progress);
+        let risen = ((step + 1) as f64 / self.config.warmup.max(1) as f64).min(1.0);
+        let beta = self.config.beta.value(progress) * risen;
         let mut batch = self.batches.next_batch();
         let condition = self.condition(&batch.labels, &self.device);
         let x = batch.take_images(&self.device);
