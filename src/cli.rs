@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::sweep::Direction;
+
 /// Reinforcement learning and generative models on simulators, in Rust.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]
@@ -32,6 +34,8 @@ pub enum Command {
     Embed(EmbedArgs),
     /// Rank the lines of a file by their likeness to a query.
     Similar(SimilarArgs),
+    /// Compare runs, or show a sweep, as one HTML page with plots and numbers.
+    Report(ReportArgs),
     /// List environments, algorithms, models and data sets.
     List(ListArgs),
     /// Look at an environment.
@@ -222,6 +226,43 @@ pub struct SimilarArgs {
     /// Print one JSON object a line.
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Run directories, sweeps, or folders of them.
+    #[arg(required = true, value_name = "RUN|SWEEP")]
+    pub paths: Vec<PathBuf>,
+    /// Where to write; the folder report in the first path without it.
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// What runs are judged by, a dotted key of summary.json: eval.mean for agents without it.
+    #[arg(long, value_name = "KEY")]
+    pub objective: Option<String>,
+    /// Which way is better; without it, metrics of models are minimized and returns maximized.
+    #[arg(long, value_enum)]
+    pub direction: Option<Better>,
+    /// The score from which the optimality gap is measured; the environment's threshold without it.
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    pub target: Option<f64>,
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Better {
+    Maximize,
+    Minimize,
+}
+
+impl From<Better> for Direction {
+    fn from(better: Better) -> Self {
+        match better {
+            Better::Maximize => Self::Maximize,
+            Better::Minimize => Self::Minimize,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

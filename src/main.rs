@@ -5,9 +5,11 @@ mod cli;
 mod data;
 mod doctor;
 mod embed;
+mod environment;
 mod eval;
 mod export;
 mod list;
+mod report;
 mod sample;
 mod sweep;
 mod tokens;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         cli::Command::Attention(args) => attention::attention(&args),
         cli::Command::Embed(args) => embed::embed(&args),
         cli::Command::Similar(args) => embed::similar(&args),
+        cli::Command::Report(args) => report::report(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id } => list::check_env(&id),

@@ -16,6 +16,7 @@ use hotfire_core::task::Task;
 use hotfire_generative::{ModelSetting, ModelTask};
 
 use crate::cli::TrainArgs;
+use crate::environment;
 
 /// A config, read and checked, with the task it describes.
 pub struct Prepared {
@@ -121,6 +122,7 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
         }
         (None, None) => unreachable!("the command line asks for a config or a run"),
     };
+    environment::record(&run_dir)?;
     let Prepared { run, train, mut task, device, .. } = prepared;
     if !args.quiet {
         eprintln!("device {}: {}", device.name, device.reason);

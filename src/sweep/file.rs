@@ -181,6 +181,15 @@ impl Mistakes {
 impl SweepFile {
     /// Reads and checks a sweep file; `base` is relative to it.
     pub fn load(path: &Path) -> Result<Self, CoreError> {
+        Self::read(path, true)
+    }
+
+    /// Reads a sweep file that was checked before; its base config may have gone since.
+    pub fn reload(path: &Path) -> Result<Self, CoreError> {
+        Self::read(path, false)
+    }
+
+    fn read(path: &Path, check: bool) -> Result<Self, CoreError> {
         let text = std::fs::read_to_string(path).map_err(CoreError::io(path, "read"))?;
         let raw: Raw = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
@@ -207,7 +216,9 @@ impl SweepFile {
             space,
             slurm: raw.slurm,
         };
-        file.check(&mut mistakes);
+        if check {
+            file.check(&mut mistakes);
+        }
         if mistakes.found.is_empty() { Ok(file) } else { Err(CoreError::Usage(mistakes.found.join("\n"))) }
     }
 

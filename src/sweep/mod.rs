@@ -22,7 +22,7 @@ use hotfire_core::summary::{Status, Summary};
 use hotfire_core::tracker::MetricTail;
 use serde_json::Value;
 
-pub use file::{Assignment, Direction, SweepFile};
+pub use file::{Assignment, Direction, SweepFile, evaluation_metric};
 use launch::{Ended, Launcher, Local};
 use store::{NewTrial, Store, trial_id};
 pub use store::{State, Trial, read_trials};
@@ -49,12 +49,21 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<()> {
             Box::new(slurm::Cluster::new(program, &dir, jobs, file.slurm.clone())?)
         }
     };
-    let text = fs::read(&args.file).map_err(CoreError::io(&args.file, "read"))?;
-    write_atomic(&dir.join("sweep.toml"), &text)?;
+    keep_definition(&args.file, &file, &dir)?;
     let mut table = Table::new(&file, &dir, args.quiet);
     let mut sweep = Sweep::open(file, dir)?;
     let complete = sweep.run(launcher.as_mut(), &mut table, &stop)?;
     table.finish(&sweep.store.trials()?, complete, launcher.leave());
+    Ok(())
+}
+
+/// Copies the sweep file to the sweep's directory, where its base config has another relative path.
+fn keep_definition(path: &Path, file: &SweepFile, dir: &Path) -> anyhow::Result<()> {
+    let text = fs::read_to_string(path).map_err(CoreError::io(path, "read"))?;
+    let mut table: toml::Table = text.parse()?;
+    let base = file.base.canonicalize().map_err(CoreError::io(&file.base, "find"))?;
+    table.insert("base".into(), base.to_string_lossy().into_owned().into());
+    write_atomic(&dir.join("sweep.toml"), toml::to_string(&table)?.as_bytes())?;
     Ok(())
 }
 
@@ -162,7 +171,7 @@ impl Sweep {
     }
 
     fn note_running(&mut self, trial: Trial) -> anyhow::Result<()> {
-        let metric = file::evaluation_metric(&self.file.objective);
+        let metric = evaluation_metric(&self.file.objective);
         let tail = MetricTail::new(RunDir::open(&trial.run_dir)?.metrics(), metric);
         self.running.insert(trial.id.clone(), Running { trial, since: Instant::now(), tail, evaluations: Vec::new() });
         Ok(())

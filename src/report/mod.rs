@@ -1,0 +1,212 @@
+//! `hotfire report`: runs and sweeps as one self-contained page, with the plots as PNG and the numbers as CSV beside it.
+
+mod compare;
+mod curves;
+mod page;
+mod runs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use hotfire_core::CoreError;
+use hotfire_core::plot::{CurvePlot, Series, curve_png};
+use hotfire_core::run_dir::write_atomic;
+use toml::{Table, Value};
+
+use crate::cli::ReportArgs;
+use crate::sweep::{Direction, State, SweepFile, evaluation_metric, read_trials};
+use crate::train::prepare;
+use curves::Curves;
+use runs::{Group, Task};
+
+/// Curves in one plot: more can't be told apart.
+const CURVES_SHOWN: usize = 8;
+
+pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
+    let sweep = match args.paths.as_slice() {
+        [path] => Sweep::open(path)?,
+        _ => None,
+    };
+    let asked = args.objective.clone().or(sweep.as_ref().map(|sweep| sweep.file.objective.clone()));
+    let direction = args.direction.map(Into::into).or(sweep.as_ref().map(|sweep| sweep.file.direction));
+    let tasks = runs::group(runs::load(&args.paths)?, asked.as_deref(), direction)?;
+    let out = args.out.clone().unwrap_or_else(|| args.paths[0].join("report"));
+    fs::create_dir_all(&out).map_err(CoreError::io(&out, "make the report's directory"))?;
+
+    let title = args.paths.iter().map(|path| name_of(path)).collect::<Vec<_>>().join(", ");
+    let mut sections = Vec::new();
+    for (i, task) in tasks.iter().enumerate() {
+        let stem = if tasks.len() > 1 { format!("{}-", slug(&task.name)) } else { String::new() };
+        let metric = evaluation_metric(&task.objective);
+        let shown = &task.groups[..task.groups.len().min(CURVES_SHOWN)];
+        let curves = curves::all(shown, &metric);
+        draw(&out, &stem, task, &curves)?;
+        let target = args.target.or_else(|| threshold(task));
+        sections.push(page::Section {
+            name: task.name.clone(),
+            objective: task.objective.clone(),
+            maximize: task.direction == Direction::Maximize,
+            target,
+            rows: compare::rows(task, target),
+            profile: compare::profile(task),
+            pairs: compare::pairs(task),
+            keys: compare::keys(task),
+            difference: match (&sweep, i) {
+                (Some(sweep), 0) => sweep.difference(task)?,
+                _ => Vec::new(),
+            },
+            media: page::media(shown),
+            curves,
+        });
+    }
+    write_atomic(&out.join("numbers.csv"), csv(&tasks).as_bytes())?;
+    let failed = sweep.as_ref().map_or(Vec::new(), |sweep| sweep.failed.clone());
+    let html = page::html(&title, &sections, &environment(&tasks), &failed)?;
+    write_atomic(&out.join("index.html"), html.as_bytes())?;
+    if !args.quiet {
+        println!("{}", out.join("index.html").display());
+    }
+    Ok(())
+}
+
+/// A sweep that a report is about.
+struct Sweep {
+    file: SweepFile,
+    failed: Vec<String>,
+}
+
+impl Sweep {
+    fn open(path: &Path) -> anyhow::Result<Option<Self>> {
+        let Some(trials) = read_trials(path)? else { return Ok(None) };
+        let failed = trials
+            .iter()
+            .filter(|trial| trial.state == State::Failed)
+            .map(|trial| format!("{}: {}", name_of(&trial.run_dir), trial.error.as_deref().unwrap_or("failed")))
+            .collect();
+        Ok(Some(Self { file: SweepFile::reload(&path.join("sweep.toml"))?, failed }))
+    }
+
+    /// The best configuration against the base config: key, base value, best value.
+    fn difference(&self, task: &Task) -> anyhow::Result<Vec<[String; 3]>> {
+        let Some(best) = task.groups.first() else { return Ok(Vec::new()) };
+        // A base config that has gone since is no reason to have no report.
+        let Ok(base) = prepare(&self.file.base, &[], None) else { return Ok(Vec::new()) };
+        let mut values = BTreeMap::new();
+        runs::flatten("", &base.resolved.parse::<Table>()?, &mut values);
+        let own = |key: &str| key.starts_with("run.");
+        let keys: BTreeSet<&String> = values.keys().chain(best.configuration.keys()).filter(|key| !own(key)).collect();
+        let text = |value: Option<String>| value.unwrap_or_else(|| "—".into());
+        Ok(keys
+            .into_iter()
+            .map(|key| {
+                [key.clone(), text(values.get(key).map(Value::to_string)), text(best.configuration.get(key).cloned())]
+            })
+            .filter(|[_, base, best]| base != best)
+            .collect())
+    }
+}
+
+/// The return at which the environment counts as solved, for agents judged by their mean return.
+fn threshold(task: &Task) -> Option<f64> {
+    if task.objective != "eval.mean" {
+        return None;
+    }
+    hotfire_envs::spec(&task.name).ok()?.reward_threshold
+}
+
+/// The learning curves of the objective, and the intervals of the groups, as PNG.
+fn draw(out: &Path, stem: &str, task: &Task, curves: &[Curves]) -> anyhow::Result<()> {
+    if let Some(first) = curves.first() {
+        let series = |group: &Group, curve: &curves::Curve| {
+            let at = |i: usize| Some(((first.steps[i], curve.mean[i]?), (curve.low[i]?, curve.high[i]?)));
+            let (points, band) = (0..first.steps.len()).filter_map(at).unzip();
+            Series { label: group.label.clone(), points, band }
+        };
+        let plot = CurvePlot {
+            title: task.name.clone(),
+            x_label: "steps".into(),
+            y_label: first.metric.clone(),
+            series: task.groups.iter().zip(&first.groups).map(|(group, curve)| series(group, curve)).collect(),
+            threshold: threshold(task).map(|value| (value, "solved".into())),
+        };
+        let path = out.join(format!("{stem}curves.png"));
+        curve_png(&path, &plot).map_err(CoreError::io(&path, "draw"))?;
+    }
+    if let Some(profile) = compare::profile(task) {
+        let series = |(group, shares): (&Group, &Vec<f64>)| Series {
+            label: group.label.clone(),
+            points: profile.thresholds.iter().copied().zip(shares.iter().copied()).collect(),
+            band: Vec::new(),
+        };
+        let plot = CurvePlot {
+            title: format!("{}: share of runs beyond a score", task.name),
+            x_label: task.objective.clone(),
+            y_label: "share of runs".into(),
+            series: task.groups.iter().zip(&profile.groups).take(CURVES_SHOWN).map(series).collect(),
+            threshold: None,
+        };
+        let path = out.join(format!("{stem}profile.png"));
+        curve_png(&path, &plot).map_err(CoreError::io(&path, "draw"))?;
+    }
+    Ok(())
+}
+
+/// One line a run.
+fn csv(tasks: &[Task]) -> String {
+    let mut text =
+        "task,configuration,run,seed,status,objective,score,steps,wall_seconds,steps_per_second\n".to_owned();
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| value.to_string());
+    for task in tasks {
+        for group in &task.groups {
+            for run in &group.runs {
+                let fields = [
+                    quoted(&task.name),
+                    quoted(&group.label),
+                    quoted(&run.name()),
+                    run.seed().to_string(),
+                    run.status().to_owned(),
+                    task.objective.clone(),
+                    number(run.number(&task.objective)),
+                    number(run.number("steps")),
+                    number(run.number("wall_seconds")),
+                    number(run.number("steps_per_second")),
+                ];
+                let _ = writeln!(text, "{}", fields.join(","));
+            }
+        }
+    }
+    text
+}
+
+fn quoted(field: &str) -> String {
+    if field.contains([',', '"', '\n']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
+}
+
+/// Where the runs were made; each value that occurs.
+fn environment(tasks: &[Task]) -> Vec<[String; 2]> {
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for run in tasks.iter().flat_map(|task| &task.groups).flat_map(|group| &group.runs) {
+        let device = run.summary.get("device").and_then(serde_json::Value::as_str);
+        let facts = run.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        for (key, value) in facts.chain(device.map(|device| ("device", device))) {
+            found.entry(key.to_owned()).or_default().insert(value.to_owned());
+        }
+    }
+    found.into_iter().map(|(key, values)| [key, values.into_iter().collect::<Vec<_>>().join(", ")]).collect()
+}
+
+fn name_of(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn slug(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect()
+}
+
+/// The pictures of a run.
+fn pictures(group: &Group) -> Option<(&runs::Run, Vec<PathBuf>)> {
+    group.runs.iter().map(|run| (run, run.media())).find(|(_, files)| !files.is_empty())
+}

@@ -1,0 +1,206 @@
+//! Sweeps, run as a user runs them: resumed after a kill, shared by two processes, with mistakes and with failing trials.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+const SPACE: &str =
+    "[space]\nagent.gamma = { values = [0.9, 0.98] }\nagent.learning_rate = { values = [1e-4, 1e-3] }\n";
+
+/// A sweep file over a quick CartPole run, with further lines.
+fn write_sweep(dir: &Path, head: &str, sections: &str) -> std::path::PathBuf {
+    let base = fs::canonicalize("configs/ppo-cartpole-cleanrl.toml").unwrap();
+    let path = dir.join("sweep.toml");
+    let text = format!(
+        "base = {base:?}\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n{head}\n[overrides]\ntrain.steps = 4096\n\
+         train.eval_interval = 0\ntrain.checkpoint_interval = 1024\ntrain.final_eval_episodes = 5\n{sections}"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+fn sweep(file: &Path, out: &Path, jobs: u8) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hotfire"));
+    command.arg("sweep").arg(file).arg("--out").arg(out).args(["--jobs", &jobs.to_string()]);
+    command
+}
+
+fn succeed(output: &Output) {
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Run directory to state, objective, and error of each trial.
+fn trials(out: &Path) -> BTreeMap<String, (String, Option<f64>, Option<String>)> {
+    let connection = Connection::open(out.join("sweep.sqlite")).unwrap();
+    let mut query = connection.prepare("SELECT run_dir, state, objective, error FROM trials").unwrap();
+    let rows = query.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?, row.get(3)?)))).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+/// How often each trial's process was started.
+fn starts(out: &Path) -> BTreeMap<String, usize> {
+    let count = |dir: &Path| {
+        let records = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
+        // A run that is started twice from its first step logs that step twice; one that is resumed does not.
+        records.lines().filter(|line| line.starts_with("{\"step\":512,")).count()
+    };
+    let dirs = fs::read_dir(out.join("trials")).unwrap().map(|entry| entry.unwrap().path());
+    dirs.map(|dir| (dir.file_name().unwrap().to_string_lossy().into_owned(), count(&dir))).collect()
+}
+
+#[test]
+fn a_killed_sweep_goes_on_and_runs_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "seeds = [1, 2]", SPACE);
+    let whole = dir.path().join("whole");
+    succeed(&sweep(&file, &whole, 2).output().unwrap());
+    let expected = trials(&whole);
+    assert_eq!(expected.len(), 8);
+    assert!(expected.values().all(|(state, objective, _)| state == "finished" && objective.is_some()), "{expected:?}");
+
+    let killed = dir.path().join("killed");
+    let mut child = sweep(&file, &killed, 2).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let finished = |out: &Path| out.join("sweep.sqlite").exists() && trials(out).values().any(|t| t.0 == "finished");
+    for _ in 0..3000 {
+        // The database may be between its making and its first table.
+        if killed.join("trials/0000-s2").exists() && finished(&killed) {
+            break;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = trials(&killed);
+    assert!(before.values().any(|trial| trial.0 != "finished"), "the sweep was over before it was killed");
+    succeed(&sweep(&file, &killed, 2).output().unwrap());
+    assert_eq!(trials(&killed), expected, "the same trials with the same results");
+    assert!(starts(&killed).values().all(|starts| *starts == 1), "{:?}", starts(&killed));
+
+    let again = sweep(&file, &killed, 2).output().unwrap();
+    succeed(&again);
+    assert_eq!(trials(&killed), expected);
+    assert_eq!(String::from_utf8_lossy(&again.stderr), "", "nothing was left to run");
+}
+
+#[test]
+fn two_processes_share_a_sweep() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "seeds = [1, 2]", SPACE);
+    let out = dir.path().join("shared");
+    let start = || sweep(&file, &out, 1).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let outputs = [start(), start()].map(|child| child.wait_with_output().unwrap());
+    outputs.iter().for_each(succeed);
+    let found = trials(&out);
+    assert_eq!(found.len(), 8);
+    assert!(found.values().all(|trial| trial.0 == "finished"), "{found:?}");
+    assert!(starts(&out).values().all(|starts| *starts == 1), "{:?}", starts(&out));
+    let lines = outputs.map(|output| String::from_utf8_lossy(&output.stderr).lines().count());
+    assert_eq!(lines.iter().sum::<usize>(), 8, "each trial was told of once");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once_before_anything_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let sections = "[search]\nmethod = \"grid\"\ntrials = 3\n[space]\nagent.gamma = { values = [] }\n\
+                    agent.learning_rate = { log_uniform = [0, 1] }\nagent.clip = { uniformly = [0.1, 0.2] }\n\
+                    agent.epochs = { int = [2, 8] }\n";
+    let file = write_sweep(dir.path(), "seeds = [1, 1]", sections);
+    let output = sweep(&file, &dir.path().join("out"), 1).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for mistake in [
+        "seeds: expected different seeds, found 1 twice",
+        "space.agent.gamma: values: expected at least one value, found []",
+        "space.agent.learning_rate: log_uniform: expected positive ends, found [0, 1]",
+        "space.agent.clip: unknown distribution \"uniformly\"; did you mean \"uniform\"?",
+        "space.agent.epochs: a grid needs { values = [...] }, found { int = [2, 8] }",
+        "search.trials: a grid runs all of its combinations",
+    ] {
+        assert!(said.contains(mistake), "{mistake} is not in\n{said}");
+    }
+    assert!(!dir.path().join("out").exists(), "nothing was written");
+
+    let file =
+        write_sweep(dir.path(), "", "[space]\nagent.gama = { values = [0.9] }\nagent.gamma = { values = [1.5] }\n");
+    let output = sweep(&file, &dir.path().join("out"), 1).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("agent.gama: unknown key; did you mean agent.gamma?"), "{said}");
+    assert!(said.contains("agent.gamma: expected a number from 0 to 1, found 1.5"), "{said}");
+}
+
+#[test]
+fn a_changed_sweep_is_refused_and_more_seeds_are_welcome() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let space = "[space]\nagent.gamma = { values = [0.9] }\n";
+    succeed(&sweep(&write_sweep(dir.path(), "seeds = [1]", space), &out, 1).output().unwrap());
+    succeed(&sweep(&write_sweep(dir.path(), "seeds = [1, 2]", space), &out, 1).output().unwrap());
+    assert_eq!(trials(&out).len(), 2);
+    let other = "[space]\nagent.gamma = { values = [0.95] }\n";
+    let output = sweep(&write_sweep(dir.path(), "seeds = [1]", other), &out, 1).output().unwrap();
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to another sweep"));
+    assert_eq!(trials(&out).len(), 2, "nothing was lost");
+}
+
+#[test]
+fn a_trial_that_takes_too_long_has_failed_and_is_tried_again_as_often_as_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let sections =
+        "[search]\ntimeout_seconds = 8.0\nretries = 1\n[space]\ntrain.steps = { values = [4096, 400000000] }\n";
+    let file = write_sweep(dir.path(), "", sections);
+    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096\n", "");
+    fs::write(&file, text).unwrap();
+    // The short one has time to finish on a busy machine, the long one never.
+    let output = sweep(&file, &dir.path().join("out"), 2).output().unwrap();
+    succeed(&output);
+    let found = trials(&dir.path().join("out"));
+    assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
+    let (state, objective, error) = &found["trials/0001-s1"];
+    assert_eq!((state.as_str(), objective), ("failed", &None));
+    assert_eq!(error.as_deref(), Some("took longer than 8 s"));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("failed, tried again"), "{said}");
+}
+
+#[test]
+fn reports_hold_every_run_and_need_no_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "seeds = [1, 2]", SPACE);
+    let out = dir.path().join("swept");
+    succeed(&sweep(&file, &out, 2).output().unwrap());
+    let report = |arguments: &[&Path]| {
+        Command::new(env!("CARGO_BIN_EXE_hotfire")).arg("report").args(arguments).output().unwrap()
+    };
+    succeed(&report(&[&out]));
+    let csv = fs::read_to_string(out.join("report/numbers.csv")).unwrap();
+    assert_eq!(csv.lines().count(), 9, "{csv}");
+    for (run, (_, objective, _)) in trials(&out) {
+        let name = run.rsplit('/').next().unwrap();
+        let line = csv.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is not in {csv}"));
+        assert!(line.contains(&objective.unwrap().to_string()), "{line}");
+    }
+    let page = fs::read_to_string(out.join("report/index.html")).unwrap();
+    let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+    let data: serde_json::Value = serde_json::from_str(&data.replace("<\\/", "</")).unwrap();
+    let section = &data["sections"][0];
+    assert_eq!(section["rows"].as_array().unwrap().len(), 4);
+    assert_eq!(section["rows"][0]["scores"].as_array().unwrap().len(), 2);
+    let changed: Vec<&str> =
+        section["difference"].as_array().unwrap().iter().map(|row| row[0].as_str().unwrap()).collect();
+    assert!(changed.contains(&"train.steps"), "{changed:?}");
+    assert!(data["environment"].as_array().unwrap().iter().any(|fact| fact[0] == "rustc"));
+    for outside in ["src=\"http", "href=\"http", "url(http", "@import", "fetch("] {
+        assert!(!page.contains(outside), "the page reaches out with {outside}");
+    }
+    assert!(fs::metadata(out.join("report/curves.png")).unwrap().len() > 1000);
+
+    let nothing = report(&[dir.path().join("nowhere").as_path()]);
+    assert_eq!(nothing.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&nothing.stderr).contains("no run here"));
+}
