@@ -18,7 +18,7 @@ fn write_sweep(dir: &Path, head: &str, sections: &str) -> std::path::PathBuf {
     let path = dir.join("sweep.toml");
     let text = format!(
         "base = {base:?}\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n{head}\n[overrides]\ntrain.steps = 4096\n\
-         train.eval_interval = 0\ntrain.checkpoint_interval = 1024\ntrain.final_eval_episodes = 5\n{sections}"
+         train.eval_interval = 0\ntrain.log_interval = 0\ntrain.checkpoint_interval = 1024\ntrain.final_eval_episodes = 5\n{sections}"
     );
     fs::write(&path, text).unwrap();
     path

@@ -108,7 +108,8 @@ pub struct RunLock {
 /// Writes a file so that a reader, or a crash, sees the old content or the new, never a part.
 pub fn write_atomic(path: &Path, content: &[u8]) -> Result<(), CoreError> {
     let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
+    // Two processes may write the same file.
+    temporary.push(format!(".tmp{}", std::process::id()));
     let temporary = PathBuf::from(temporary);
     write_synced(&temporary, content)?;
     fs::rename(&temporary, path).map_err(CoreError::io(path, "write"))?;
