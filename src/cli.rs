@@ -335,5 +335,11 @@ pub enum EnvCommand {
     Check {
         /// The environment's id, for example CartPole-v1.
         id: String,
+        /// Replay the episodes recorded in this file instead.
+        #[arg(long, value_name = "FILE.jsonl")]
+        trace: Option<PathBuf>,
+        /// Difference of an observation or reward that the replay allows.
+        #[arg(long, default_value_t = 0.0, requires = "trace")]
+        tolerance: f64,
     },
 }

@@ -1,5 +1,9 @@
 //! `hotfire list` and `hotfire env check`: what there is, and whether it keeps its word.
 
+use std::fs::File;
+use std::io::BufReader;
+use std::path::Path;
+
 use hotfire_agents::ALGORITHMS;
 use hotfire_core::CoreError;
 use hotfire_envs::{ENVS, make};
@@ -45,5 +49,25 @@ pub fn check_env(id: &str) -> anyhow::Result<()> {
     let mut env = make(id, &[]).map_err(|error| CoreError::Usage(error.to_string()))?;
     hotfire_envs::check_env(env.as_mut(), id)?;
     println!("{id}: keeps the environment contract");
+    Ok(())
+}
+
+/// Replays recorded episodes; an error where the environment departs from them.
+pub fn replay_trace(id: &str, trace: &Path, tolerance: f64) -> anyhow::Result<()> {
+    let spec = hotfire_envs::spec(id).map_err(|error| CoreError::Usage(error.to_string()))?;
+    let file = File::open(trace).map_err(CoreError::io(trace, "read"))?;
+    let report = hotfire_envs::check_trace(spec, BufReader::new(file), tolerance)
+        .map_err(|error| CoreError::Failed(format!("{}: {error}", trace.display())))?;
+    if let Some(difference) = report.first_difference {
+        return Err(CoreError::Failed(format!("{}: {difference}", trace.display())).into());
+    }
+    let skipped = match report.skipped {
+        0 => String::new(),
+        n => format!("; {n} left out, which no seed reproduces"),
+    };
+    println!(
+        "{id}: {} episodes of {} steps repeat, largest difference {} of an observation and {} of a reward{skipped}",
+        report.episodes, report.steps, report.max_obs_difference, report.max_reward_difference
+    );
     Ok(())
 }

@@ -37,7 +37,8 @@ fn main() -> ExitCode {
         cli::Command::Report(args) => report::report(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
-            cli::EnvCommand::Check { id } => list::check_env(&id),
+            cli::EnvCommand::Check { id, trace: None, .. } => list::check_env(&id),
+            cli::EnvCommand::Check { id, trace: Some(trace), tolerance } => list::replay_trace(&id, &trace, tolerance),
         },
         cli::Command::Data(args) => data::data(&args.command),
         cli::Command::Doctor => doctor::doctor(),

@@ -45,15 +45,16 @@ impl Batch {
     pub fn new(sequences: &[(Vec<u32>, Vec<u32>)], pad: u32, device: &Device) -> Self {
         let lengths: Vec<usize> = sequences.iter().map(|(ids, _)| ids.len()).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let padded = |part: fn(&(Vec<u32>, Vec<u32>)) -> &Vec<u32>, fill: u32| {
-            let values: Vec<i32> = sequences
-                .iter()
-                .flat_map(|s| part(s).iter().copied().chain(std::iter::repeat_n(fill, longest - part(s).len())))
+        let padded = |rows: &mut dyn Iterator<Item = &Vec<u32>>, fill: u32| {
+            let values: Vec<i32> = rows
+                .flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(fill, longest - row.len())))
                 .map(|id| id as i32)
                 .collect();
             Tensor::from_data(TensorData::new(values, [sequences.len(), longest]), device)
         };
-        Self { ids: padded(|s| &s.0, pad), segments: padded(|s| &s.1, 0), lengths }
+        let ids = padded(&mut sequences.iter().map(|(ids, _)| ids), pad);
+        let segments = padded(&mut sequences.iter().map(|(_, segments)| segments), 0);
+        Self { ids, segments, lengths }
     }
 
     /// Number of tokens of each sequence.

@@ -171,7 +171,7 @@ mod tests {
             let picture = images.image(i);
             let edge = (0..32).flat_map(|k| [k, 31 * 32 + k, 32 * k, 32 * k + 31]);
             assert!(edge.into_iter().all(|at| picture[at] == 0), "{:?} is cut", factors[i]);
-            assert!(picture.iter().any(|p| *p == 255), "{:?} is empty", factors[i]);
+            assert!(picture.contains(&255), "{:?} is empty", factors[i]);
         }
         assert_eq!(images, draw(300, 32, &mut stream(3, "test", 0)).0);
     }

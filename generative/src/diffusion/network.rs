@@ -8,6 +8,8 @@ use hotfire_nn::{Activation, Linear};
 use super::unet::{Embedding, UNet};
 
 /// A denoiser of pictures or of points.
+// A run has one of them, so its size on the stack is no cost.
+#[allow(clippy::large_enum_variant)]
 #[derive(Module, Debug)]
 pub enum Network {
     /// For pictures.
