@@ -54,8 +54,11 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
     let mut document = ConfigDocument::load(config, overrides)?;
     let mut run: RunConfig = document.section("run")?;
     run.check(&document)?;
-    let mut train: TrainConfig = document.section("train")?;
-    train.check(&document)?;
+    let mut train = TrainConfig::read(&mut document)?;
+    if document.has_section("model") && document.has_section("agent") {
+        let problem = "[model] stands beside [agent]: a config trains one of them";
+        return Err(document.invalid("model", problem).into());
+    }
     if let Some(device) = device {
         run.device = device.to_owned();
     }

@@ -209,6 +209,11 @@ impl ConfigDocument {
         self.root.contains_key(name)
     }
 
+    /// Whether the section gives the key.
+    pub fn has_key(&self, section: &str, key: &str) -> bool {
+        self.root.get(section).and_then(Value::as_table).is_some_and(|table| table.contains_key(key))
+    }
+
     /// Reads a section. An absent one is read as an empty one, so that the type's defaults hold.
     pub fn section<T: DeserializeOwned + Serialize>(&mut self, name: &str) -> Result<T, ConfigError> {
         let value = self.root.remove(name).unwrap_or_else(|| Value::Table(Table::new()));

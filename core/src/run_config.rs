@@ -100,8 +100,19 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Steps of a run that says nothing of its length.
+    const DEFAULT_STEPS: u64 = 100_000;
+
+    /// Reads and checks the section.
+    pub fn read(document: &mut ConfigDocument) -> Result<Self, ConfigError> {
+        let steps = if document.has_key("train", "epochs") { 0 } else { Self::DEFAULT_STEPS };
+        let train: Self = document.section_over("train", &Self { steps, ..Self::default() })?;
+        train.check(document)?;
+        Ok(train)
+    }
+
     /// Refuses values out of range.
-    pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+    fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
         match (self.steps, self.epochs) {
             (0, 0) => return Err(document.out_of_range("train.steps", "at least 1", 0)),
             (1.., 1..) => {
@@ -158,13 +169,12 @@ mod tests {
         let mut document =
             ConfigDocument::parse("a.toml", "[run]\nname = \"../x\"\n[train]\nsteps = 0\n", &[]).unwrap();
         let run: RunConfig = document.section("run").unwrap();
-        let train: TrainConfig = document.section("train").unwrap();
         assert_eq!(
             run.check(&document).unwrap_err().to_string(),
             "a.toml:2: run.name: expected a directory name without slashes or a leading dot, found ../x"
         );
         assert_eq!(
-            train.check(&document).unwrap_err().to_string(),
+            TrainConfig::read(&mut document).unwrap_err().to_string(),
             "a.toml:4: train.steps: expected at least 1, found 0"
         );
     }
@@ -173,8 +183,7 @@ mod tests {
     fn epochs_stand_in_for_steps() {
         let read = |text: &str| {
             let mut document = ConfigDocument::parse("a.toml", text, &[]).unwrap();
-            let train: TrainConfig = document.section("train").unwrap();
-            train.check(&document).map(|()| (train, document.resolved()))
+            TrainConfig::read(&mut document).map(|train| (train, document.resolved()))
         };
         let (mut train, resolved) = read("[train]\nepochs = 3\neval_interval = 1\nlog_interval = 5").unwrap();
         assert!(resolved.contains("epochs = 3") && !resolved.contains("steps"), "{resolved}");

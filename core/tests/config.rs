@@ -91,8 +91,7 @@ fn read(text: &str, overrides: &[&str]) -> Result<Config, ConfigError> {
     let mut document = ConfigDocument::parse("configs/a.toml", text, &overrides)?;
     let run: RunConfig = document.section("run")?;
     run.check(&document)?;
-    let train: TrainConfig = document.section("train")?;
-    train.check(&document)?;
+    let train = TrainConfig::read(&mut document)?;
     let env = document.take_tag("env", "id")?;
     let options = document.table("env", "options")?;
     document.section::<NoMore>("env")?;

@@ -5,13 +5,17 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
 use super::file::Assignment;
+
+/// How long to wait for another process that writes.
+const BUSY: Duration = Duration::from_secs(60);
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS sweep (
@@ -118,8 +122,15 @@ impl Store {
         fs::create_dir_all(&workers).with_context(|| format!("{}: cannot make the directory", workers.display()))?;
         let path = dir.join("sweep.sqlite");
         let connection = Connection::open(&path).with_context(|| format!("{}: cannot open", path.display()))?;
-        connection.busy_timeout(Duration::from_secs(60))?;
-        connection.pragma_update(None, "journal_mode", "wal").with_context(|| path.display().to_string())?;
+        connection.busy_timeout(BUSY)?;
+        // SQLite does not wait by itself where another process changes the mode at the same moment.
+        let patience = Instant::now();
+        while let Err(error) = connection.pragma_update(None, "journal_mode", "wal") {
+            if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) || patience.elapsed() > BUSY {
+                return Err(error).with_context(|| path.display().to_string());
+            }
+            sleep(Duration::from_millis(20));
+        }
         connection.execute_batch(SCHEMA)?;
         connection.execute("INSERT OR IGNORE INTO sweep VALUES (1, ?1)", [definition])?;
         let stored: String = connection.query_row("SELECT definition FROM sweep", [], |row| row.get(0))?;
@@ -288,7 +299,7 @@ pub fn read_trials(dir: &Path) -> anyhow::Result<Option<Vec<Trial>>> {
         return Ok(None);
     }
     let connection = Connection::open(&path).with_context(|| format!("{}: cannot open", path.display()))?;
-    connection.busy_timeout(Duration::from_secs(60))?;
+    connection.busy_timeout(BUSY)?;
     all_trials(&connection, dir).with_context(|| path.display().to_string()).map(Some)
 }
 
