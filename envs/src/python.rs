@@ -176,7 +176,8 @@ impl GymEnv {
             Dtype::U8 => "uint8",
             Dtype::I32 => "int32",
         };
-        let leaves: Vec<Option<(Py<PyAny>, Option<Py<PyAny>>)>> =
+        type Leaf = (Py<PyAny>, Option<Py<PyAny>>);
+        let leaves: Vec<Option<Leaf>> =
             bridge.getattr("leaves")?.call1((env.getattr("action_space")?, row))?.extract()?;
         let action_leaves = leaves.into_iter().map(|leaf| leaf.map(|(new, dtype)| Array { new, dtype })).collect();
         Ok(Self {

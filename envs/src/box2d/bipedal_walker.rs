@@ -30,7 +30,7 @@
 //! `BipedalWalkerHardcore-v3`.
 //!
 //! # Source
-//! Gymnasium's `BipedalWalker-v3`, by Oleg Klimov; the physics is that of [`super::physics`]. Gymnasium keeps the
+//! Gymnasium's `BipedalWalker-v3`, by Oleg Klimov; the physics is that of the module `physics`. Gymnasium keeps the
 //! physics' world over resets, which shifts later episodes in the last bits; here each episode starts as the first one
 //! of an environment does.
 

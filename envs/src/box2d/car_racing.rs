@@ -29,7 +29,7 @@
 //! - `continuous` (true or false, default true): the action space.
 //!
 //! # Source
-//! Gymnasium's `CarRacing-v3`, by Oleg Klimov; the physics is that of [`super::physics`]. The picture is painted as
+//! Gymnasium's `CarRacing-v3`, by Oleg Klimov; the physics is that of the module `physics`. The picture is painted as
 //! Gymnasium's is, polygon by polygon, but without the blended outlines that make its edges a fraction of a pixel
 //! wider, and with numerals of its own. Gymnasium keeps the physics' world over resets; here each episode starts as the
 //! first one of an environment does. Its reset option `randomize` does not exist here.

@@ -36,7 +36,7 @@
 //! - `turbulence_power` (number, default 1.5, sensible from 0 to 2): greatest torque of the wind.
 //!
 //! # Source
-//! Gymnasium's `LunarLander-v3`, by Oleg Klimov; the physics is that of [`super::physics`]. Gymnasium's exhaust
+//! Gymnasium's `LunarLander-v3`, by Oleg Klimov; the physics is that of the module `physics`. Gymnasium's exhaust
 //! particles are only drawn here: as there, they do not touch the craft.
 
 use std::f64::consts::PI;
