@@ -24,6 +24,7 @@ use hotfire_core::CoreError;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    leave_quietly_when_nobody_reads();
     let result = match cli::Cli::parse().command {
         cli::Command::Train(args) => train::train(&args),
         cli::Command::Eval(args) => eval::eval(&args),
@@ -51,4 +52,15 @@ fn main() -> ExitCode {
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
     }
+}
+
+/// Ends the program, as other programs do, where the reader of its output has gone: `hotfire list | head`.
+fn leave_quietly_when_nobody_reads() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if info.payload_as_str().is_some_and(|said| said.contains("Broken pipe")) {
+            std::process::exit(141);
+        }
+        report(info);
+    }));
 }
