@@ -36,6 +36,8 @@ pub enum Command {
     Similar(SimilarArgs),
     /// Compare runs, or show a sweep, as one HTML page with plots and numbers.
     Report(ReportArgs),
+    /// Measure how fast this machine is, and compare with a record or another program.
+    Bench(BenchArgs),
     /// List environments, algorithms, models and data sets.
     List(ListArgs),
     /// Look at an environment.
@@ -263,6 +265,59 @@ impl From<Better> for Direction {
             Better::Minimize => Self::Minimize,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Parts of benchmarks' names, as in vec_env/CartPole or algorithm; everything without them.
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Print the names of the benchmarks and measure nothing.
+    #[arg(long)]
+    pub list: bool,
+    /// Numbers of threads, as in 1,2; one and all without it.
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Vec<u16>,
+    /// Environments of a batch.
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = num_envs)]
+    pub num_envs: usize,
+    /// Few and short samples.
+    #[arg(long)]
+    pub quick: bool,
+    /// Samples of each benchmark: 10, or 5 with --quick.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: Option<u16>,
+    /// Length of a sample in milliseconds: 50, or 10 with --quick.
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub sample_ms: Option<u64>,
+    /// Keep the measurements under this name.
+    #[arg(long, value_name = "NAME")]
+    pub save: Option<String>,
+    /// Keep a copy of this program beside them, to measure in turn with a later one.
+    #[arg(long, requires = "save")]
+    pub keep_program: bool,
+    /// Compare with the measurements of this name; in turn with the program where a copy of it was kept.
+    #[arg(long, value_name = "NAME", group = "comparison")]
+    pub against: Option<String>,
+    /// Compare with this other hotfire program, in turn.
+    #[arg(long, value_name = "PATH", group = "comparison")]
+    pub against_binary: Option<PathBuf>,
+    /// Where measurements are kept.
+    #[arg(long, value_name = "DIR", default_value = "runs/bench")]
+    pub dir: PathBuf,
+    /// End with exit code 1 if a benchmark is slower.
+    #[arg(long, requires = "comparison")]
+    pub fail_if_slower: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    /// For comparisons: the filters are whole names, those that are not known are left out, the answer is JSON.
+    #[arg(long, hide = true)]
+    pub round: bool,
+}
+
+fn num_envs(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1 << 20).contains(n)).ok_or_else(|| "expected a number from 1 to 1048576".into())
 }
 
 #[derive(Debug, Args)]

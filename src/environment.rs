@@ -15,7 +15,8 @@ pub fn record(run_dir: &RunDir) -> Result<(), CoreError> {
     write_atomic(&path, text.as_bytes())
 }
 
-fn describe() -> BTreeMap<&'static str, String> {
+/// Versions and machine.
+pub fn describe() -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("hotfire", format!("{} ({})", env!("CARGO_PKG_VERSION"), env!("HOTFIRE_REVISION"))),
         ("burn", env!("HOTFIRE_BURN").to_owned()),

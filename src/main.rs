@@ -1,6 +1,7 @@
 //! The `hotfire` command: trains, evaluates and samples agents and models, and tells what there is.
 
 mod attention;
+mod bench;
 mod cli;
 mod data;
 mod doctor;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Embed(args) => embed::embed(&args),
         cli::Command::Similar(args) => embed::similar(&args),
         cli::Command::Report(args) => report::report(&args),
+        cli::Command::Bench(args) => bench::bench(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
             cli::EnvCommand::Check { id, trace: None, .. } => list::check_env(&id),
