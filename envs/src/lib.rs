@@ -53,3 +53,8 @@ pub use wrappers::{
     OpenVideo, TimeLimit, VideoSink, WRAPPERS, Wrap, WrapSite, WrapperConfig, WrapperSpec, make_wrapped,
     open_with_ffmpeg, wrap, wrapper_spec,
 };
+
+/// The book's page on this crate, whose code is tested here.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/use/rust.md")]
+struct Book;
