@@ -182,3 +182,34 @@ pub fn load_run(path: &Path, overrides: &[String], best: bool) -> Result<Prepare
     prepared.task.as_task().load(&checkpoint)?;
     Ok(prepared)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fs;
+
+    use hotfire_agents::ALGORITHMS;
+
+    use super::*;
+
+    /// Each config of an agent is one that `hotfire train` takes, and every algorithm has some on two environments.
+    #[test]
+    fn configs_of_agents_can_be_trained() {
+        let mut environments: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for entry in fs::read_dir("configs").unwrap() {
+            let path = entry.unwrap().path();
+            let stem = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            let algorithm = stem.split('-').next().unwrap();
+            if ALGORITHMS.iter().any(|spec| spec.name == algorithm) {
+                let prepared = prepare(&path, &[], Some("cpu")).unwrap_or_else(|error| panic!("{error}"));
+                let (trained, environment) = prepared.task.name().split_once(' ').unwrap();
+                assert_eq!(trained, algorithm, "{}", path.display());
+                environments.entry(algorithm.to_owned()).or_default().insert(environment.to_owned());
+            }
+        }
+        for spec in ALGORITHMS {
+            let found = environments.get(spec.name).map_or(0, BTreeSet::len);
+            assert!(found >= 2, "{} has configs on {found} environments", spec.name);
+        }
+    }
+}

@@ -185,6 +185,12 @@ fn reports_hold_every_run_and_need_no_network() {
         let line = csv.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{name} is not in {csv}"));
         assert!(line.contains(&objective.unwrap().to_string()), "{line}");
     }
+    let read = |name: &str| fs::read_to_string(out.join("report").join(name)).unwrap();
+    let (groups, curves) = (read("groups.csv"), read("curves.csv"));
+    assert_eq!(groups.lines().count(), 5, "a line for each configuration: {groups}");
+    let header = curves.lines().next().unwrap();
+    assert_eq!((header.split(',').next(), header.split(',').count()), (Some("step"), 1 + 3 * 4), "{header}");
+    assert!(curves.lines().skip(1).all(|line| line.split(',').count() == 13), "{curves}");
     let page = fs::read_to_string(out.join("report/index.html")).unwrap();
     let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
     let data: serde_json::Value = serde_json::from_str(&data.replace("<\\/", "</")).unwrap();

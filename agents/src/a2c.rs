@@ -4,26 +4,24 @@
 //! rollout, one gradient step on all of it, and the next. Adam takes the place of RMSProp.
 
 use hotfire_core::CoreError;
-use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
-use hotfire_core::config::{ConfigDocument, ConfigError};
+use hotfire_core::config::ConfigError;
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
-use hotfire_envs::Buffer;
 use hotfire_nn::ops::policy_loss::PolicyLossConfig;
 use hotfire_nn::{Activation, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::on_policy::{Check, Learner, LearnerConfig, Recurrent, Updates};
-use crate::registry::{AlgorithmSpec, Setting};
+use crate::policy_gradient::{PolicyGradient, make};
+use crate::registry::AlgorithmSpec;
 use crate::rollout::Until;
-use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: "a2c",
     summary: "advantage actor-critic, for discrete and continuous actions",
     source: "Mnih et al. 2016, arXiv:1602.01783",
-    make: |document, setting| Ok(Box::new(A2c::from_config(document, setting)?)),
+    make: make::<A2cConfig>,
 };
 
 /// The `[agent]` section.
@@ -90,13 +88,13 @@ impl Default for A2cConfig {
     }
 }
 
-impl A2cConfig {
-    fn check(&self, document: &ConfigDocument, num_envs: usize) -> Result<(), ConfigError> {
-        let check = Check { document };
+impl PolicyGradient for A2cConfig {
+    const NAME: &str = SPEC.name;
+
+    fn check(&self, check: &Check<'_>, num_envs: usize) -> Result<(), ConfigError> {
         check.schedule("learning_rate", self.learning_rate)?;
         check.schedule("entropy_coef", self.entropy_coef)?;
         check.range("value_coef", self.value_coef, 0.0, f64::MAX)?;
-        self.learner().check(&check)?;
         if self.rollout_steps * num_envs < 2 {
             return check.refuse("rollout_steps", "at least 2 steps of all environments", self.rollout_steps);
         }
@@ -120,67 +118,22 @@ impl A2cConfig {
             rnd: None,
         }
     }
-}
 
-/// The agent.
-pub struct A2c {
-    config: A2cConfig,
-    learner: Learner,
-}
-
-impl A2c {
-    /// Reads and checks the rest of `[agent]`, and makes the agent.
-    ///
-    /// # Errors
-    /// [`ConfigError`] for values out of range or an environment with spaces that the agent can't serve.
-    pub fn from_config(document: &mut ConfigDocument, setting: &Setting<'_>) -> Result<Self, ConfigError> {
-        let config: A2cConfig = document.section("agent")?;
-        config.check(document, setting.env.num_envs)?;
-        let learner = Learner::new(config.learner(), SPEC.name, document, setting)?;
-        Ok(Self { config, learner })
-    }
-}
-
-impl Agent for A2c {
-    fn step(&self) -> u64 {
-        self.learner.step
-    }
-
-    fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let progress = self.learner.progress();
-        self.learner.collect(Until::Steps(self.config.rollout_steps))?;
-        let rows: Vec<u32> = (0..self.learner.rollout.len() as u32).collect();
+    fn iterate(&self, learner: &mut Learner) -> Result<Metrics, CoreError> {
+        let progress = learner.progress();
+        learner.collect(Until::Steps(self.rollout_steps))?;
+        let rows: Vec<u32> = (0..learner.rollout.len() as u32).collect();
         let loss = PolicyLossConfig {
             clip: None,
             value_clip: None,
-            entropy_coef: self.config.entropy_coef.value(progress),
-            value_coef: self.config.value_coef,
+            entropy_coef: self.entropy_coef.value(progress),
+            value_coef: self.value_coef,
         };
-        let learning_rate = self.config.learning_rate.value(progress);
+        let learning_rate = self.learning_rate.value(progress);
         let mut updates = Updates::default();
-        updates.add(&self.learner.learn(&rows, self.config.normalize_advantage, loss, learning_rate));
-        let mut metrics = self.learner.finish(&updates);
+        updates.add(&learner.learn(&rows, self.normalize_advantage, loss, learning_rate));
+        let mut metrics = learner.finish(&updates);
         metrics.push("learning_rate", learning_rate);
         Ok(metrics)
-    }
-
-    fn policy(&self) -> Box<dyn Policy> {
-        self.learner.policy()
-    }
-
-    fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
-        Some(self.learner.state_values(observations))
-    }
-
-    fn export(&self) -> Option<PolicyExport> {
-        self.learner.export()
-    }
-
-    fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        self.learner.save(to)
-    }
-
-    fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
-        self.learner.load(from)
     }
 }

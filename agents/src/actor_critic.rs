@@ -178,9 +178,9 @@ impl CompiledActorCritic {
         }
     }
 
-    /// The policy's output `[N, A]` for encoded observations `[N, D]`, without a memory.
-    pub(crate) fn output(&mut self, observations: &[f32]) -> &[f32] {
-        self.actor.forward(self.torso.forward(observations))
+    /// The policy's output `[N, A]` for encoded observations `[N, D]`.
+    pub(crate) fn output(&mut self, observations: &[f32], states: &mut [f32]) -> &[f32] {
+        self.actor.forward(features(&mut self.torso, self.memory.as_ref(), observations, states))
     }
 
     /// Values `[N, V]` of encoded observations `[N, D]`.

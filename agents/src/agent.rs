@@ -28,10 +28,8 @@ pub trait Agent: Send {
         None
     }
 
-    /// The policy for use outside; `None` if it is none that can be written as plain layers.
-    fn export(&self) -> Option<PolicyExport> {
-        None
-    }
+    /// The policy for use outside.
+    fn export(&self) -> PolicyExport;
 
     /// Writes all that [`Agent::load`] needs to go on bit for bit.
     ///

@@ -8,39 +8,38 @@
 //!   noisy networks together.
 //!
 //! Departures: truncated episodes are bootstrapped from their final observation; the importance weights' exponent is
-//! annealed over the whole run; schedules count environment steps, whatever the number of environments. Action masks are
-//! not used: masked actions are allowed, and learning about them needs no masks in the replay memory.
+//! annealed over the whole run; schedules count environment steps, whatever the number of environments. Where the
+//! environment says which actions count, the others are neither taken nor counted in a target; what counts in the final
+//! observation of a truncated episode is not known, so that there all do.
 
 use std::ops::Range;
 
 use burn::prelude::*;
-use burn::tensor::TensorData;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
-use hotfire_envs::{Buffer, Space, VecEnv};
+use hotfire_envs::Buffer;
 use hotfire_nn::{Activation, Adam, AdamConfig, Network, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{as_actions, env_failed};
-use crate::checkpoint::{load_envs, load_optimizer, save_envs, save_optimizer};
-use crate::observation::ObservationEncoder;
+use crate::checkpoint::{load_optimizer, save_optimizer};
+use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::on_policy::Check;
-use crate::q_head::{ErrorLoss, QHead, TdBatch, best_action};
-use crate::q_network::{CompiledQNetwork, GreedyQ, QNetwork, QNetworkConfig, QNoise};
+use crate::q_head::{ErrorLoss, QHead, TdBatch, best_actions};
+use crate::q_network::{CompiledQNetwork, GreedyQ, QNetwork, QNetworkConfig, QNoise, export};
 use crate::registry::{AlgorithmSpec, Setting};
-use crate::replay::{Batch, Replay, ReplayConfig};
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// Deep Q-learning.
 pub const DQN: AlgorithmSpec = AlgorithmSpec {
     name: "dqn",
     summary: "deep Q-learning, for Discrete actions",
     source: "Mnih et al. 2015, Nature 518",
-    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, DqnConfig::default())?)),
+    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, "dqn", DqnConfig::default())?)),
 };
 
 /// Double Q-learning.
@@ -48,7 +47,7 @@ pub const DDQN: AlgorithmSpec = AlgorithmSpec {
     name: "ddqn",
     summary: "double deep Q-learning, for Discrete actions",
     source: "van Hasselt et al. 2016, arXiv:1509.06461",
-    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, DqnConfig::double())?)),
+    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, "ddqn", DqnConfig::double())?)),
 };
 
 /// Categorical distributional Q-learning.
@@ -56,7 +55,7 @@ pub const C51: AlgorithmSpec = AlgorithmSpec {
     name: "c51",
     summary: "distributional Q-learning with fixed atoms, for Discrete actions",
     source: "Bellemare et al. 2017, arXiv:1707.06887",
-    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, DqnConfig::c51())?)),
+    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, "c51", DqnConfig::c51())?)),
 };
 
 /// Quantile-regression Q-learning.
@@ -64,7 +63,7 @@ pub const QRDQN: AlgorithmSpec = AlgorithmSpec {
     name: "qrdqn",
     summary: "distributional Q-learning with quantiles, for Discrete actions",
     source: "Dabney et al. 2018, arXiv:1710.10044",
-    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, DqnConfig::qrdqn())?)),
+    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, "qrdqn", DqnConfig::qrdqn())?)),
 };
 
 /// All extensions at once.
@@ -72,8 +71,10 @@ pub const RAINBOW: AlgorithmSpec = AlgorithmSpec {
     name: "rainbow",
     summary: "DQN with all its extensions, for Discrete actions",
     source: "Hessel et al. 2018, arXiv:1710.02298",
-    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, DqnConfig::rainbow())?)),
+    make: |document, setting| Ok(Box::new(Dqn::from_config(document, setting, "rainbow", DqnConfig::rainbow())?)),
 };
+
+const SERVES: Serves = Serves { boxes: false, discrete: true, images: true };
 
 /// How returns are represented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -235,37 +236,17 @@ impl DqnConfig {
     fn check(&self, document: &ConfigDocument, setting: &Setting<'_>) -> Result<(), ConfigError> {
         let check = Check { document };
         check.schedule("learning_rate", self.learning_rate)?;
-        for (key, schedule) in [("epsilon", self.epsilon), ("importance_exponent", self.importance_exponent)] {
-            let (low, high) = schedule.bounds();
-            check.range(key, low, 0.0, 1.0)?;
-            check.range(key, high, 0.0, 1.0)?;
-        }
-        check.range("gamma", self.gamma, 0.0, 1.0)?;
-        check.range("exploration_fraction", self.exploration_fraction, 0.0, 1.0)?;
+        let (low, high) = self.importance_exponent.bounds();
+        check.range("importance_exponent", low, 0.0, 1.0)?;
+        check.range("importance_exponent", high, 0.0, 1.0)?;
         check.range("priority_exponent", self.priority_exponent, 0.0, 1.0)?;
         check.range("tau", self.tau, 0.0, 1.0)?;
         check.positive("tau", self.tau)?;
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
         check.positive("noise_std", self.noise_std)?;
-        check.at_least_one("batch_size", self.batch_size)?;
-        check.at_least_one("replay_capacity", self.replay_capacity)?;
-        check.at_least_one("train_freq", self.train_freq)?;
-        check.at_least_one("gradient_steps", self.gradient_steps)?;
         check.at_least_one("target_interval", self.target_interval as usize)?;
-        check.at_least_one("n_step", self.n_step)?;
         check.at_least_one("quantiles", self.quantiles)?;
-        if self.replay_capacity > u32::MAX as usize / 2 {
-            return check.refuse("replay_capacity", "at most 2147483647", self.replay_capacity);
-        }
-        if self.batch_size > self.replay_capacity {
-            let expected = format!("at most agent.replay_capacity = {}", self.replay_capacity);
-            return check.refuse("batch_size", &expected, self.batch_size);
-        }
-        if self.learning_starts >= setting.total_steps {
-            let expected = format!("less than train.steps = {}, so that something is learned", setting.total_steps);
-            return check.refuse("learning_starts", &expected, self.learning_starts);
-        }
         if self.atoms < 2 {
             return check.refuse("atoms", "at least 2", self.atoms);
         }
@@ -275,7 +256,27 @@ impl DqnConfig {
         if self.hidden.contains(&0) {
             return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
         }
-        Ok(())
+        self.experience().check(&check, setting)
+    }
+
+    fn experience(&self) -> ExperienceConfig {
+        ExperienceConfig {
+            gamma: self.gamma,
+            batch_size: self.batch_size,
+            replay_capacity: self.replay_capacity,
+            learning_starts: self.learning_starts,
+            train_freq: self.train_freq,
+            gradient_steps: self.gradient_steps,
+            n_step: self.n_step,
+            epsilon: self.epsilon,
+            exploration_fraction: self.exploration_fraction,
+            noise: Noise::None,
+            noise_std: 0.0,
+            uses_masks: true,
+            priority_exponent: self.prioritized.then_some(self.priority_exponent),
+            checkpoint_replay: self.checkpoint_replay,
+            replay_directory: self.replay_directory.clone(),
+        }
     }
 
     /// How many gradient steps' targets are computed at once: as many as one state of the networks serves, in parts
@@ -295,45 +296,31 @@ const TARGET_NUMBERS: usize = 1 << 18;
 /// The agent.
 pub struct Dqn {
     config: DqnConfig,
-    seed: u64,
-    total_steps: u64,
-    step: u64,
-    /// Gradient steps so far.
-    updates: u64,
     /// With and without autodiff.
     device: Device,
     plain_device: Device,
-    envs: VecEnv,
-    encoder: ObservationEncoder,
-    num_actions: usize,
-    /// The least action.
-    start: i32,
+    experience: Experience,
     head: QHead,
     net: QNetwork,
     target: QNetwork,
     optimizer: Adam,
-    replay: Replay,
-    batch: Batch,
-    scratch: Scratch,
+    drawn: Drawn,
     /// The network as it acts; `None` after it has learned.
     acting: Option<CompiledQNetwork>,
-    actions: Buffer,
 }
 
-/// Arrays of the gradient steps whose targets are computed at once; `B` rows in all.
+/// What the gradient steps whose targets are computed at once learn from; `B` rows in all.
 #[derive(Default)]
-struct Scratch {
-    /// Encoded observations and next observations: `[B, D]`.
+struct Drawn {
+    /// Encoded observations: `[B, D]`.
     inputs: Vec<f32>,
-    next_inputs: Vec<f32>,
-    /// Actions taken and greedy next actions, counted from 0: `[B]`.
+    /// Actions taken, counted from 0: `[B]`.
     actions: Vec<usize>,
-    next_actions: Vec<usize>,
-    /// `[B, A]`
-    q: Vec<f32>,
     /// `[B, M]`
     targets: Vec<f32>,
-    /// `[B]`
+    /// Importance weights: `[B]`.
+    weights: Vec<f32>,
+    /// `[B]`, written by the gradient steps.
     errors: Vec<f32>,
 }
 
@@ -353,25 +340,20 @@ impl Dqn {
     pub fn from_config(
         document: &mut ConfigDocument,
         setting: &Setting<'_>,
+        name: &str,
         preset: DqnConfig,
     ) -> Result<Self, ConfigError> {
         let config: DqnConfig = document.section_over("agent", &preset)?;
         config.check(document, setting)?;
-        let mut envs = setting.env.make(setting.env.num_envs).map_err(|error| document.invalid("env", error))?;
-        let (observations, actions) = (envs.observation_space().clone(), envs.action_space().clone());
-        let Space::Discrete { n, start } = actions else {
-            let problem = format!("deep Q-learning needs Discrete actions, found {actions}; ppo serves Box actions");
-            return Err(document.invalid("env.id", problem));
-        };
-        let encoder = ObservationEncoder::new(&observations);
+        let mut experience = Experience::new(config.experience(), name, SERVES, document, setting)?;
+        let input = experience.encoder.shape();
         let head = config.head();
         let device = setting.device.clone().autodiff();
-        let network =
-            config.network.resolve(encoder.shape()).map_err(|problem| document.invalid("agent.network", problem))?;
+        let network = config.network.resolve(input).map_err(|problem| document.invalid("agent.network", problem))?;
         let shape = QNetworkConfig {
-            input: encoder.shape(),
+            input,
             network,
-            num_actions: n as usize,
+            num_actions: experience.actions.width(),
             width: head.width(),
             hidden: if network == Network::Mlp { &config.hidden } else { &[] },
             activation: config.activation,
@@ -381,23 +363,8 @@ impl Dqn {
         };
         let net = QNetwork::new(&shape, &mut stream(setting.seed, "network", 0), &device)
             .map_err(|problem| document.invalid("agent.network", problem))?;
-        envs.reset(stream(setting.seed, "environments", 0).next_u64() >> 1);
-        let layout = ReplayConfig {
-            capacity: config.replay_capacity,
-            n_step: config.n_step,
-            gamma: config.gamma,
-            frames: 1,
-            priority_exponent: config.prioritized.then_some(config.priority_exponent),
-            directory: config.replay_directory.clone(),
-        };
-        let mut replay = Replay::new(&observations, &actions, envs.num_envs(), layout)
-            .map_err(|error| document.invalid("agent.replay_directory", error))?;
-        replay.begin(envs.observations());
+        experience.draw_at_once(config.steps_at_once(input.len()));
         Ok(Self {
-            seed: setting.seed,
-            total_steps: setting.total_steps,
-            step: 0,
-            updates: 0,
             target: net.valid(),
             net,
             optimizer: Adam::new(AdamConfig {
@@ -405,205 +372,136 @@ impl Dqn {
                 max_grad_norm: Some(config.max_grad_norm),
                 ..AdamConfig::default()
             }),
-            replay,
-            batch: Batch::new(&observations, &actions, config.batch_size * config.steps_at_once(encoder.outputs())),
-            encoder,
-            scratch: Scratch::default(),
+            experience,
+            drawn: Drawn::default(),
             acting: None,
-            actions: Buffer::new(&actions, envs.num_envs()),
-            num_actions: n as usize,
-            start,
             head,
             plain_device: setting.device.clone(),
             device,
-            envs,
             config,
         })
     }
 
-    /// Steps the environments for one round and stores what they give.
-    fn collect(&mut self, metrics: &mut Metrics) -> Result<(), CoreError> {
-        let mut rng = stream(self.seed, "actions", self.step);
-        let net = &self.net;
-        let (noisy, head, device) = (self.config.noisy, &self.head, &self.device);
-        let mut noise_rng = stream(self.seed, "acting noise", self.step);
-        let acting = self.acting.get_or_insert_with(|| {
-            let noise = noisy.then(|| net.draw_noise(&mut noise_rng, device));
-            net.compile(head, noise.as_ref())
-        });
-        let Buffer::I32(actions) = &mut self.actions else { unreachable!("the buffer is made for a Discrete space") };
-        let (mut returns, mut lengths, mut episodes) = (0.0, 0.0, 0.0);
-        let mut epsilon = 1.0;
-        for _ in 0..self.config.train_freq.div_ceil(actions.len()) {
-            if self.step >= self.config.learning_starts {
-                let progress = self.step as f64 / (self.total_steps as f64 * self.config.exploration_fraction);
-                epsilon = self.config.epsilon.value(if progress.is_nan() { 1.0 } else { progress });
-            }
-            let mut any_greedy = false;
-            for action in actions.iter_mut() {
-                let random = epsilon > 0.0 && rng.uniform_f64() < epsilon;
-                *action = if random { rng.below(self.num_actions as u32) as i32 } else { -1 };
-                any_greedy |= !random;
-            }
-            if any_greedy {
-                let input = self.encoder.input(self.envs.observations(), 0..actions.len(), &mut self.scratch.inputs);
-                for (action, q) in actions.iter_mut().zip(acting.q_values(input).chunks_exact(self.num_actions)) {
-                    if *action < 0 {
-                        *action = best_action(q) as i32;
-                    }
-                }
-            }
-            actions.iter_mut().for_each(|action| *action += self.start);
-            let chosen = Buffer::I32(std::mem::take(actions));
-            let stepped = self.envs.step(as_actions(&chosen)).map_err(env_failed);
-            if stepped.is_ok() {
-                self.replay.push(&chosen, (&self.envs).into());
-            }
-            let Buffer::I32(used) = chosen else { unreachable!("it was just made of integers") };
-            *actions = used;
-            stepped?;
-            self.step += actions.len() as u64;
-            for episode in self.envs.ended_episodes() {
-                returns += episode.episode_return;
-                lengths += f64::from(episode.length);
-                episodes += 1.0;
-            }
-        }
-        if episodes > 0.0 {
-            metrics.push("episode_return", returns / episodes);
-            metrics.push("episode_length", lengths / episodes);
-        }
-        metrics.push("epsilon", epsilon);
-        Ok(())
-    }
-
-    /// Draws the batches of as many gradient steps as the batch holds, and computes their targets.
+    /// Draws the batches of as many gradient steps as a draw has, and computes their targets.
     fn draw(&mut self, importance_exponent: f64, noise: Option<&QNoise>) {
-        let mut rng = stream(self.seed, "replay", self.updates);
-        self.replay.sample(&mut rng, importance_exponent, &mut self.batch);
-        let Self { batch, scratch, encoder, .. } = self;
-        let rows = batch.indices.len();
-        let (d, a) = (encoder.outputs(), self.num_actions);
-        scratch.inputs.resize(rows * d, 0.0);
-        encoder.encode(&batch.observations, &mut scratch.inputs);
-        scratch.next_inputs.resize(rows * d, 0.0);
-        encoder.encode(&batch.next_observations, &mut scratch.next_inputs);
-        let taken = batch.actions.as_i32().expect("actions of a Discrete space");
-        scratch.actions.clear();
-        scratch.actions.extend(taken.iter().map(|action| (action - self.start) as usize));
+        let (seed, updates) = (self.experience.seed, self.experience.updates);
+        let num_actions = self.experience.actions.width();
+        let map = self.experience.actions.clone();
+        let batch = self.experience.sample(importance_exponent);
+        let rows = batch.returns.len();
 
-        let target_noise = noise.map(|_| {
-            let mut rng = stream(self.seed, "target noise", self.updates);
-            self.target.draw_noise(&mut rng, &self.plain_device)
+        let target_noise =
+            noise.map(|_| self.target.draw_noise(&mut stream(seed, "target noise", updates), &self.plain_device));
+        let mut q = vec![0.0; rows * num_actions];
+        let online = self.config.double.then(|| {
+            let next = to_tensor(batch.next_observations.clone(), rows, &self.device);
+            to_vec(self.net.forward(next, noise).inner())
         });
-        let next = upload(&scratch.next_inputs, d, &self.plain_device);
-        let next_outputs = read(self.target.forward(next, target_noise.as_ref()));
-        scratch.q.resize(rows * a, 0.0);
-        if self.config.double {
-            let next = upload(&scratch.next_inputs, d, &self.device);
-            self.head.q_values(&read(self.net.forward(next, noise).inner()), &mut scratch.q);
-        } else {
-            self.head.q_values(&next_outputs, &mut scratch.q);
-        }
-        scratch.next_actions.clear();
-        scratch.next_actions.extend(scratch.q.chunks_exact(a).map(best_action));
-        scratch.targets.resize(rows * self.head.width(), 0.0);
-        let (returns, discounts) = (&batch.returns, &batch.discounts);
-        self.head.targets(&next_outputs, &scratch.next_actions, returns, discounts, &mut scratch.targets);
-        scratch.errors.resize(rows, 0.0);
+        let next = to_tensor(batch.next_observations, rows, &self.plain_device);
+        let next_outputs = to_vec(self.target.forward(next, target_noise.as_ref()));
+        self.head.q_values(online.as_ref().unwrap_or(&next_outputs), &mut q);
+        let next_actions: Vec<usize> = best_actions(&q, num_actions, batch.next_masks).collect();
+
+        let drawn = &mut self.drawn;
+        drawn.targets.resize(rows * self.head.width(), 0.0);
+        self.head.targets(&next_outputs, &next_actions, batch.returns, batch.discounts, &mut drawn.targets);
+        drawn.inputs = batch.observations;
+        drawn.actions = map.columns(batch.actions);
+        drawn.weights.clear();
+        drawn.weights.extend_from_slice(batch.weights);
+        drawn.errors.resize(rows, 0.0);
     }
 
-    /// One gradient step on rows of the batch.
-    fn update(&mut self, rows: Range<usize>, noise: Option<&QNoise>, learning_rate: f64, stats: &mut Statistics) {
-        let Self { batch, scratch, head, .. } = self;
-        let (d, a, m, b) = (self.encoder.outputs(), self.num_actions, head.width(), rows.len());
-        let outputs = self.net.forward(upload(&scratch.inputs[rows.start * d..rows.end * d], d, &self.device), noise);
-        let values = read(outputs.clone().inner());
+    /// One gradient step on rows of what was drawn.
+    fn update(&mut self, rows: Range<usize>, noise: Option<&QNoise>, learning_rate: f64, means: &mut Means) {
+        let (drawn, head) = (&mut self.drawn, &self.head);
+        let (m, b) = (head.width(), rows.len());
+        let d = drawn.inputs.len() / drawn.actions.len();
+        let inputs = drawn.inputs[rows.start * d..rows.end * d].to_vec();
+        let outputs = self.net.forward(to_tensor(inputs, b, &self.device), noise);
+        let values = to_vec(outputs.clone().inner());
         let td = TdBatch {
-            actions: &scratch.actions[rows.clone()],
-            targets: &scratch.targets[rows.start * m..rows.end * m],
-            weights: &batch.weights[rows.clone()],
+            actions: &drawn.actions[rows.clone()],
+            targets: &drawn.targets[rows.start * m..rows.end * m],
+            weights: &drawn.weights[rows.clone()],
         };
         let mut gradient = vec![0.0; values.len()];
-        let loss = head.loss(&values, td, &mut gradient, &mut scratch.errors[rows.clone()]);
-        // The derivative of this sum by the outputs is the loss's, so it carries the loss into the network.
-        let gradient = Tensor::from_data(TensorData::new(gradient, [b, a * m]), &self.device);
-        let gradients = (outputs * gradient).sum().backward();
+        let loss = head.loss(&values, td, &mut gradient, &mut drawn.errors[rows.clone()]);
+        let gradients = carry(outputs, gradient, &self.device).backward();
         let (net, gradient_norm) = self.optimizer.step(self.net.clone(), gradients, learning_rate);
         self.net = net;
-        self.updates += 1;
+        self.experience.updates += 1;
 
-        let q = &mut scratch.q[..b * a];
-        head.q_values(&values, q);
-        let chosen = scratch.actions[rows].iter().zip(q.chunks_exact(a)).map(|(action, q)| q[*action]);
-        stats.q += f64::from(chosen.sum::<f32>()) / b as f64;
-        stats.loss += loss;
-        stats.gradient_norm += gradient_norm;
-        stats.updates += 1.0;
-    }
-
-    /// As many gradient steps as the batch holds.
-    fn learn(&mut self, learning_rate: f64, importance_exponent: f64, stats: &mut Statistics) {
-        let mut rng = stream(self.seed, "learning noise", self.updates);
-        let noise = self.config.noisy.then(|| self.net.draw_noise(&mut rng, &self.device));
-        self.draw(importance_exponent, noise.as_ref());
-        let b = self.config.batch_size;
-        for first in (0..self.batch.indices.len()).step_by(b) {
-            self.update(first..first + b, noise.as_ref(), learning_rate, stats);
-        }
-        self.replay.update_priorities(&self.batch.indices, &self.scratch.errors);
+        let mut q = vec![0.0; values.len() / m];
+        head.q_values(&values, &mut q);
+        let chosen = drawn.actions[rows].iter().zip(q.chunks_exact(q.len() / b)).map(|(action, q)| q[*action]);
+        means.add("loss", loss);
+        means.add("q_value", f64::from(chosen.sum::<f32>()) / b as f64);
+        means.add("grad_norm", gradient_norm);
     }
 
     fn greedy(&self) -> GreedyQ {
-        GreedyQ { net: self.net.compile(&self.head, None), encoder: self.encoder.clone(), start: self.start }
-    }
-
-    /// Whether enough was collected, also by a run that was resumed without its replay memory.
-    fn can_learn(&self) -> bool {
-        let needed = (self.config.learning_starts as usize).max(self.config.batch_size);
-        self.step >= self.config.learning_starts && self.replay.len() >= needed.min(self.replay.capacity())
+        GreedyQ {
+            net: self.net.compile(&self.head, None),
+            encoder: self.experience.encoder.clone(),
+            start: self.experience.actions.start(),
+        }
     }
 }
 
-/// Sums over the gradient steps of a round.
-#[derive(Default)]
-struct Statistics {
-    updates: f64,
-    loss: f64,
-    q: f64,
-    gradient_norm: f64,
-}
-
-impl Agent for Dqn {
-    fn step(&self) -> u64 {
-        self.step
+impl OffPolicy for Dqn {
+    fn experience(&self) -> &Experience {
+        &self.experience
     }
 
-    fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let mut metrics = Metrics::new();
-        let before = self.step;
-        self.collect(&mut metrics)?;
-        if before / self.config.target_interval != self.step / self.config.target_interval {
+    fn collect(&mut self, means: &mut Means) -> Result<(), CoreError> {
+        let before = self.experience.step;
+        let mut rng = stream(self.experience.seed, "acting noise", before);
+        let (net, acting, map) = (&self.net, &mut self.acting, self.experience.actions.clone());
+        self.experience.collect(means, |seen, actions, _| {
+            let acting = acting.get_or_insert_with(|| {
+                let noise = self.config.noisy.then(|| net.draw_noise(&mut rng, &self.device));
+                net.compile(&self.head, noise.as_ref())
+            });
+            let Buffer::I32(actions) = actions else { unreachable!("the buffer is made for a Discrete space") };
+            let best = best_actions(acting.q_values(seen.inputs), map.width(), seen.masks);
+            actions.iter_mut().zip(best).for_each(|(action, best)| *action = map.start() + best as i32);
+        })?;
+        if before / self.config.target_interval != self.experience.step / self.config.target_interval {
             self.target = match self.config.tau {
                 1.0 => self.net.valid(),
                 tau => ema(self.target.clone(), &self.net, 1.0 - tau),
             };
         }
-        if !self.can_learn() {
-            return Ok(metrics);
-        }
-        let progress = self.step as f64 / self.total_steps as f64;
+        Ok(())
+    }
+
+    fn learn(&mut self, means: &mut Means) {
+        let progress = self.experience.progress();
         let learning_rate = self.config.learning_rate.value(progress);
         let importance_exponent = self.config.importance_exponent.value(progress);
-        let mut stats = Statistics::default();
-        for _ in 0..self.config.gradient_steps / (self.batch.indices.len() / self.config.batch_size) {
-            self.learn(learning_rate, importance_exponent, &mut stats);
+        for _ in 0..self.config.gradient_steps / self.experience.batches() {
+            let mut rng = stream(self.experience.seed, "learning noise", self.experience.updates);
+            let noise = self.config.noisy.then(|| self.net.draw_noise(&mut rng, &self.device));
+            self.draw(importance_exponent, noise.as_ref());
+            let b = self.config.batch_size;
+            for first in (0..self.drawn.actions.len()).step_by(b) {
+                self.update(first..first + b, noise.as_ref(), learning_rate, means);
+            }
+            self.experience.update_priorities(&self.drawn.errors);
         }
+        means.add("learning_rate", learning_rate);
         self.acting = None;
-        metrics.push("loss", stats.loss / stats.updates);
-        metrics.push("q_value", stats.q / stats.updates);
-        metrics.push("grad_norm", stats.gradient_norm / stats.updates);
-        metrics.push("learning_rate", learning_rate);
+    }
+}
+
+impl Agent for Dqn {
+    fn step(&self) -> u64 {
+        self.experience.step
+    }
+
+    fn iterate(&mut self) -> Result<Metrics, CoreError> {
+        let mut metrics = iterate(self)?;
         if let Some(scale) = self.net.mean_noise_scale() {
             metrics.push("noise_scale", scale);
         }
@@ -618,15 +516,19 @@ impl Agent for Dqn {
         Some(self.greedy().state_values(observations))
     }
 
+    fn export(&self) -> PolicyExport {
+        let experience = &self.experience;
+        let (shape, start) = (experience.encoder.shape(), experience.actions.start());
+        export(&self.net, &self.head, shape, experience.example(), start)
+    }
+
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
         to.module("target.safetensors", &self.target)?;
         let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
-        save_envs(to, &self.envs)?;
-        if self.config.checkpoint_replay {
-            self.replay.save(to)?;
-        }
-        to.json("agent.json", &State { step: self.step, updates: self.updates, optimizer_steps })
+        self.experience.save(to)?;
+        let Experience { step, updates, .. } = self.experience;
+        to.json("agent.json", &State { step, updates, optimizer_steps })
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
@@ -634,23 +536,10 @@ impl Agent for Dqn {
         let net = from.module("network.safetensors", self.net.clone())?;
         let target = from.module("target.safetensors", self.target.clone())?;
         load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
-        load_envs(from, &mut self.envs)?;
-        if Replay::is_in(from) {
-            self.replay.load(from)?;
-        } else {
-            self.replay.begin(self.envs.observations());
-        }
+        self.experience.load(from)?;
         (self.net, self.target) = (net, target);
-        (self.step, self.updates) = (state.step, state.updates);
+        (self.experience.step, self.experience.updates) = (state.step, state.updates);
         self.acting = None;
         Ok(())
     }
-}
-
-fn upload(rows: &[f32], width: usize, device: &Device) -> Tensor<2> {
-    Tensor::from_data(TensorData::new(rows.to_vec(), [rows.len() / width, width]), device)
-}
-
-fn read(outputs: Tensor<2>) -> Vec<f32> {
-    outputs.into_data().try_into_vec().expect("network outputs are 32-bit floats")
 }

@@ -86,6 +86,19 @@ impl EnvConfig {
         self.make_from(1, num_envs)
     }
 
+    /// How many frames the first axis of an observation stacks, oldest first and the first one repeated at an episode's
+    /// start; 1 without the wrapper `frame_stack`, or where others come after it or it pads with zeros.
+    pub fn stacked_frames(&self) -> usize {
+        let Some((name, options)) = self.wrappers.last() else { return 1 };
+        let zeros = OptionValue::Text("zero".into());
+        let size = options.iter().find_map(|(key, value)| match (key.as_str(), value) {
+            ("size", OptionValue::Int(size)) => usize::try_from(*size).ok(),
+            _ => None,
+        });
+        let padded = options.iter().any(|(key, value)| key == "padding" && *value == zeros);
+        size.filter(|_| name == "frame_stack" && !padded).unwrap_or(1)
+    }
+
     fn make_from(&self, first: usize, num_envs: usize) -> Result<VecEnv, EnvError> {
         let make = |index| self.spec.make_wrapped(&self.options, &self.wrappers, index, open_video);
         let envs = (first..first + num_envs).map(make).collect::<Result<_, _>>()?;
@@ -170,6 +183,10 @@ mod tests {
         for envs in [config.make(2), config.make_for_evaluation(2)] {
             assert_eq!(envs.unwrap().observation_space().shape(), [3, 4]);
         }
+        assert_eq!(config.stacked_frames(), 3);
+        let stack = "{ name = \"frame_stack\", size = 3, padding = \"zero\" }";
+        assert_eq!(read(&format!("[{stack}]")).unwrap().stacked_frames(), 1, "other frames come before an episode");
+        assert_eq!(read("[{ name = \"frame_stack\", size = 3 }, \"clip_reward\"]").unwrap().stacked_frames(), 1);
         let error = |wrappers| read(wrappers).unwrap_err().to_string();
         assert_eq!(
             error("[\"clip_rewards\"]"),

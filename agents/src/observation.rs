@@ -6,7 +6,8 @@
 //! | --- | --- |
 //! | `Box` of floats or integers | the elements |
 //! | `Box` of bytes | the elements divided by the upper bound: pixels by 255, flags as they are |
-//! | `Box` with two or three axes | an image `[C, H, W]`, whichever of `[H, W]`, `[H, W, C]` and `[C, H, W]` it was |
+//! | `Box` with three axes, or two of bytes | an image `[C, H, W]`, whichever of `[H, W]`, `[H, W, C]` and `[C, H, W]` it was |
+//! | `Box` with four axes | a stack of images `[K, H, W, C]` as one image `[K C, H, W]` |
 //! | `Discrete`, `MultiDiscrete` | one-hot |
 //! | `MultiBinary` | zeros and ones |
 //! | `Tuple`, `Dict` | the parts one after another |
@@ -189,12 +190,16 @@ fn push_parts(space: &Space, parts: &mut Vec<Part>) {
         Space::Box { high, shape, dtype, .. } => {
             let highest = high.iter().copied().fold(1.0, f32::max);
             let scale = if *dtype == Dtype::U8 { 1.0 / highest } else { 1.0 };
-            parts.push(match image_shape(space) {
-                Some([channels, height, width]) if channels > 1 && !channels_first(shape) => {
-                    Part::ChannelsLast { pixels: height * width, channels, scale }
+            match shape[..] {
+                [height, width, channels] if !channels_first(shape) => {
+                    parts.push(Part::ChannelsLast { pixels: height * width, channels, scale });
                 }
-                _ => Part::Scaled { len: space.len(), scale },
-            });
+                [frames, height, width, channels] => {
+                    let frame = || Part::ChannelsLast { pixels: height * width, channels, scale };
+                    parts.extend((0..frames).map(|_| frame()));
+                }
+                _ => parts.push(Part::Scaled { len: space.len(), scale }),
+            }
         }
         Space::MultiBinary { .. } => parts.push(Part::Scaled { len: space.len(), scale: 1.0 }),
         Space::Discrete { n, start } => parts.push(Part::OneHot { start: *start, n: *n as usize }),
@@ -209,10 +214,12 @@ fn push_parts(space: &Space, parts: &mut Vec<Part>) {
 /// `[C, H, W]` of a space of images.
 fn image_shape(space: &Space) -> Option<[usize; 3]> {
     match space {
-        Space::Box { shape, .. } => match shape[..] {
-            [height, width] => Some([1, height, width]),
+        Space::Box { shape, dtype, .. } => match shape[..] {
+            // A stack of vectors is no picture.
+            [height, width] if *dtype == Dtype::U8 => Some([1, height, width]),
             [a, b, c] if channels_first(shape) => Some([a, b, c]),
             [a, b, c] => Some([c, a, b]),
+            [frames, height, width, channels] => Some([frames * channels, height, width]),
             _ => None,
         },
         _ => None,
@@ -260,12 +267,19 @@ mod tests {
     #[test]
     fn images_are_scaled_with_the_channels_first() {
         let space = Space::image([2, 2, 3]);
+        assert_eq!(ObservationEncoder::new(&Space::unbounded_box([4, 4])).shape(), InputShape::Flat(16));
         // Deliberately not square enough to tell channels from rows by luck.
         assert_eq!(ObservationEncoder::new(&Space::image([5, 4, 2])).shape(), InputShape::Image([2, 5, 4]));
         assert_eq!(ObservationEncoder::new(&Space::image([4, 84, 84])).shape(), InputShape::Image([4, 84, 84]));
         assert_eq!(ObservationEncoder::new(&Space::image([10, 9])).shape(), InputShape::Image([1, 10, 9]));
         let out = encoded(&space, &Buffer::U8((0..12).map(|i| i * 20).collect()), 1);
         let want = [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11].map(|i| i as f32 * 20.0 / 255.0);
+        assert!(out.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?}");
+        // Two frames of two pixels with three channels.
+        let stack = Space::image([2, 1, 2, 3]);
+        assert_eq!(ObservationEncoder::new(&stack).shape(), InputShape::Image([6, 1, 2]));
+        let out = encoded(&stack, &Buffer::U8((0..12).map(|i| i * 20).collect()), 1);
+        let want = [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11].map(|i| i as f32 * 20.0 / 255.0);
         assert!(out.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{out:?}");
     }
 

@@ -13,11 +13,12 @@ use hotfire_core::seed::{StreamRng, stream};
 use hotfire_envs::{Buffer, VecEnv};
 use hotfire_nn::ops::gru::Sequences;
 use hotfire_nn::ops::policy_loss::{ActionBatch, PolicyBatch, PolicyLossConfig, PolicyLossParts, policy_loss};
-use hotfire_nn::{Activation, Adam, AdamConfig, Network, Torso};
+use hotfire_nn::{Activation, Adam, AdamConfig, Gru, Network, Torso};
 use serde::{Deserialize, Serialize};
 
 use crate::actor_critic::{ActorCritic, ActorCriticShape, GreedyActorCritic, Head};
 use crate::checkpoint::{load_envs, load_optimizer, misfit, save_envs, save_optimizer};
+use crate::export::{ExportExample, ExportOutput};
 use crate::gae::{Trajectory, gae};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 use crate::observation::ObservationEncoder;
@@ -368,26 +369,32 @@ impl Learner {
         Box::new(GreedyActorCritic::new(net, self.encoder.clone(), self.observation_normalizer.clone()))
     }
 
-    /// The policy for use outside; `None` for one with a memory.
-    pub fn export(&self) -> Option<PolicyExport> {
-        if self.net.memory.is_some() {
-            return None;
-        }
+    /// The policy for use outside.
+    pub fn export(&self) -> PolicyExport {
         let layers = self.observation_normalizer.iter().map(ObservationNormalizer::export);
-        let layers = layers.chain(self.net.torso.export()).chain(self.net.actor.export());
+        let layers = layers.chain(self.net.torso.export()).chain(self.net.memory.iter().map(Gru::export));
+        let layers = layers.chain(self.net.actor.export(Activation::Identity));
         let mut input = vec![0.0; self.encoder.outputs()];
         self.encoder.encode_rows(self.envs.observations(), 0..1, &mut input);
         let mut seen = input.clone();
         if let Some(normalizer) = &self.observation_normalizer {
             normalizer.normalize(&input, &mut seen);
         }
-        let output = self.net.compile(&self.head).output(&seen).to_vec();
-        Some(PolicyExport {
+        let mut policy = self.net.compile(&self.head);
+        // A second step on the same observation, so that there is something to remember.
+        let mut next = vec![0.0; policy.units()];
+        policy.output(&seen, &mut next);
+        let state = next.clone();
+        let output = policy.output(&seen, &mut next).to_vec();
+        PolicyExport {
             input: self.encoder.shape(),
             layers: layers.collect(),
-            head: self.head.clone(),
-            example: (input, output),
-        })
+            output: match &self.head {
+                Head::Categorical { sizes, start } => ExportOutput::Logits { sizes: sizes.clone(), start: *start },
+                Head::Gaussian { low, high } => ExportOutput::Means { low: low.clone(), high: high.clone() },
+            },
+            example: ExportExample { input, output, states: (!next.is_empty()).then_some((state, next)) },
+        }
     }
 
     /// Values `[N]` of observations `[N, D]` as the environments give them, at the start of an episode.

@@ -8,28 +8,26 @@
 //! departs from CleanRL in bootstrapping truncated episodes from their final observation.
 
 use hotfire_core::CoreError;
-use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
-use hotfire_core::config::{ConfigDocument, ConfigError};
+use hotfire_core::config::ConfigError;
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
-use hotfire_envs::Buffer;
 use hotfire_nn::ops::policy_loss::PolicyLossConfig;
 use hotfire_nn::{Activation, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::on_policy::{Check, Learner, LearnerConfig, Recurrent, Updates};
-use crate::registry::{AlgorithmSpec, Setting};
+use crate::policy_gradient::{PolicyGradient, make};
+use crate::registry::AlgorithmSpec;
 use crate::rnd::RndConfig;
 use crate::rollout::Until;
-use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: "ppo",
     summary: "proximal policy optimization, for discrete and continuous actions",
     source: "Schulman et al. 2017, arXiv:1707.06347",
-    make: |document, setting| Ok(Box::new(Ppo::from_config(document, setting)?)),
+    make: make::<PpoConfig>,
 };
 
 /// The `[agent]` section.
@@ -114,14 +112,14 @@ impl Default for PpoConfig {
     }
 }
 
-impl PpoConfig {
-    fn check(&self, document: &ConfigDocument, num_envs: usize) -> Result<(), ConfigError> {
-        let check = Check { document };
+impl PolicyGradient for PpoConfig {
+    const NAME: &str = SPEC.name;
+
+    fn check(&self, check: &Check<'_>, num_envs: usize) -> Result<(), ConfigError> {
         check.schedule("learning_rate", self.learning_rate)?;
         check.schedule("clip", self.clip)?;
         check.schedule("entropy_coef", self.entropy_coef)?;
         check.range("value_coef", self.value_coef, 0.0, f64::MAX)?;
-        self.learner().check(&check)?;
         if let Some(kl) = self.target_kl {
             check.positive("target_kl", kl)?;
         }
@@ -162,85 +160,42 @@ impl PpoConfig {
             rnd: self.rnd.clone(),
         }
     }
-}
 
-/// The agent.
-pub struct Ppo {
-    config: PpoConfig,
-    learner: Learner,
-}
-
-impl Ppo {
-    /// Reads and checks the rest of `[agent]`, and makes the agent.
-    ///
-    /// # Errors
-    /// [`ConfigError`] for values out of range or an environment with spaces that PPO can't serve.
-    pub fn from_config(document: &mut ConfigDocument, setting: &Setting<'_>) -> Result<Self, ConfigError> {
-        let config: PpoConfig = document.section("agent")?;
-        config.check(document, setting.env.num_envs)?;
-        let learner = Learner::new(config.learner(), "ppo", document, setting)?;
-        Ok(Self { config, learner })
+    fn iterate(&self, learner: &mut Learner) -> Result<Metrics, CoreError> {
+        let progress = learner.progress();
+        learner.collect(Until::Steps(self.rollout_steps))?;
+        let mut updates = Updates::default();
+        for epoch in 0..self.epochs {
+            if !self.epoch(learner, epoch, progress, &mut updates) {
+                break;
+            }
+        }
+        let mut metrics = learner.finish(&updates);
+        metrics.push("learning_rate", self.learning_rate.value(progress));
+        Ok(metrics)
     }
+}
 
+impl PpoConfig {
     /// One pass over the rollout; returns whether the KL divergence allows another.
-    fn epoch(&mut self, epoch: usize, progress: f64, updates: &mut Updates) -> bool {
-        let draw = self.learner.step * self.config.epochs as u64 + epoch as u64;
-        let mut rng = stream(self.learner.seed, "minibatches", draw);
-        let clip = self.config.clip.value(progress);
+    fn epoch(&self, learner: &mut Learner, epoch: usize, progress: f64, updates: &mut Updates) -> bool {
+        let draw = learner.step * self.epochs as u64 + epoch as u64;
+        let mut rng = stream(learner.seed, "minibatches", draw);
+        let clip = self.clip.value(progress);
         let loss = PolicyLossConfig {
             clip: Some(clip),
-            value_clip: self.config.clip_value.then_some(clip),
-            entropy_coef: self.config.entropy_coef.value(progress),
-            value_coef: self.config.value_coef,
+            value_clip: self.clip_value.then_some(clip),
+            entropy_coef: self.entropy_coef.value(progress),
+            value_coef: self.value_coef,
         };
-        let learning_rate = self.config.learning_rate.value(progress);
-        for rows in self.learner.minibatches(self.config.minibatches, &mut rng) {
-            let update = self.learner.learn(&rows, self.config.normalize_advantage, loss, learning_rate);
+        let learning_rate = self.learning_rate.value(progress);
+        for rows in learner.minibatches(self.minibatches, &mut rng) {
+            let update = learner.learn(&rows, self.normalize_advantage, loss, learning_rate);
             updates.add(&update);
-            if self.config.target_kl.is_some_and(|target| update.parts.approx_kl > target) {
+            if self.target_kl.is_some_and(|target| update.parts.approx_kl > target) {
                 return false;
             }
         }
         true
-    }
-}
-
-impl Agent for Ppo {
-    fn step(&self) -> u64 {
-        self.learner.step
-    }
-
-    fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let progress = self.learner.progress();
-        self.learner.collect(Until::Steps(self.config.rollout_steps))?;
-        let mut updates = Updates::default();
-        for epoch in 0..self.config.epochs {
-            if !self.epoch(epoch, progress, &mut updates) {
-                break;
-            }
-        }
-        let mut metrics = self.learner.finish(&updates);
-        metrics.push("learning_rate", self.config.learning_rate.value(progress));
-        Ok(metrics)
-    }
-
-    fn policy(&self) -> Box<dyn Policy> {
-        self.learner.policy()
-    }
-
-    fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
-        Some(self.learner.state_values(observations))
-    }
-
-    fn export(&self) -> Option<PolicyExport> {
-        self.learner.export()
-    }
-
-    fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        self.learner.save(to)
-    }
-
-    fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
-        self.learner.load(from)
     }
 }

@@ -7,7 +7,6 @@
 //! bootstrapping truncated episodes from their final observation.
 
 use burn::prelude::*;
-use burn::tensor::TensorData;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
@@ -20,13 +19,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent::{as_actions, env_failed};
 use crate::checkpoint::{load_envs, load_optimizer, save_envs, save_optimizer};
+use crate::experience::{check_exploration, exploration, random_action};
 use crate::gae::{Trajectory, gae};
+use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::observation::ObservationEncoder;
 use crate::on_policy::Check;
-use crate::q_head::{ErrorLoss, QHead, TdBatch, best_action};
-use crate::q_network::{GreedyQ, QNetwork, QNetworkConfig};
+use crate::q_head::{ErrorLoss, QHead, TdBatch, best_action, best_actions};
+use crate::q_network::{GreedyQ, QNetwork, QNetworkConfig, export};
 use crate::registry::{AlgorithmSpec, Setting};
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -98,14 +99,9 @@ impl PqnConfig {
     fn check(&self, document: &ConfigDocument, num_envs: usize) -> Result<(), ConfigError> {
         let check = Check { document };
         check.schedule("learning_rate", self.learning_rate)?;
-        let (low, high) = self.epsilon.bounds();
-        check.range("epsilon", low, 0.0, 1.0)?;
-        check.range("epsilon", high, 0.0, 1.0)?;
-        for (key, value) in
-            [("gamma", self.gamma), ("lambda", self.lambda), ("exploration_fraction", self.exploration_fraction)]
-        {
-            check.range(key, value, 0.0, 1.0)?;
-        }
+        check_exploration(&check, self.epsilon, self.exploration_fraction)?;
+        check.range("gamma", self.gamma, 0.0, 1.0)?;
+        check.range("lambda", self.lambda, 0.0, 1.0)?;
         check.positive("reward_scale", self.reward_scale)?;
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
@@ -175,7 +171,7 @@ impl Pqn {
         let mut envs = setting.env.make(setting.env.num_envs).map_err(|error| document.invalid("env", error))?;
         let &Space::Discrete { n, start } = envs.action_space() else {
             let found = envs.action_space();
-            let problem = format!("pqn needs Discrete actions, found {found}; ppo serves Box actions");
+            let problem = format!("pqn needs Discrete actions, found {found}; sac and ppo serve Box actions");
             return Err(document.invalid("env.id", problem));
         };
         let encoder = ObservationEncoder::new(envs.observation_space());
@@ -231,8 +227,8 @@ impl Pqn {
     /// Fills the rollout with epsilon-greedy steps, and computes its returns.
     fn collect(&mut self, metrics: &mut Metrics) -> Result<(), CoreError> {
         let (n, d, a) = (self.envs.num_envs(), self.encoder.outputs(), self.num_actions);
-        let progress = self.step as f64 / (self.total_steps as f64 * self.config.exploration_fraction).max(1.0);
-        let epsilon = self.config.epsilon.value(progress);
+        let fraction = self.config.exploration_fraction;
+        let epsilon = exploration(self.config.epsilon, fraction, self.step, self.total_steps);
         let mut rng = stream(self.seed, "actions", self.step);
         let mut acting = self.net.compile(&self.head, None);
         let mut actions = Buffer::I32(vec![0; n]);
@@ -243,11 +239,13 @@ impl Pqn {
             let inputs = &mut rollout.inputs[t * n * d..(t + 1) * n * d];
             self.encoder.encode(self.envs.observations(), inputs);
             let Buffer::I32(chosen) = &mut actions else { unreachable!("it was made of integers") };
-            for (i, q) in acting.q_values(inputs).chunks_exact(a).enumerate() {
-                let best = best_action(q);
+            let masks = self.envs.action_masks();
+            let q = acting.q_values(inputs);
+            for (i, best) in best_actions(q, a, masks).enumerate() {
                 let random = rng.uniform_f64() < epsilon;
-                let action = if random { rng.below(a as u32) as usize } else { best };
-                rollout.values[row.start + i] = q[best];
+                let mask = masks.map(|masks| &masks[i * a..][..a]);
+                let action = if random { random_action(a, mask, &mut rng) } else { best };
+                rollout.values[row.start + i] = q[i * a + best];
                 rollout.actions[row.start + i] = action;
                 chosen[i] = self.start + action as i32;
             }
@@ -278,9 +276,10 @@ impl Pqn {
         let mut scratch = Vec::new();
         let input = self.encoder.input(self.envs.observations(), 0..n, &mut scratch);
         let last = rollout.values.len() - n;
-        for (i, q) in acting.q_values(input).chunks_exact(a).enumerate() {
+        let q = acting.q_values(input);
+        for (i, best) in best_actions(q, a, self.envs.action_masks()).enumerate() {
             if !rollout.truncated[last + i] {
-                rollout.next_values[last + i] = q[best_action(q)];
+                rollout.next_values[last + i] = q[i * a + best];
             }
         }
         let trajectory = Trajectory {
@@ -310,14 +309,12 @@ impl Pqn {
         let targets: Vec<f32> = rows.iter().map(|row| rollout.returns[*row as usize]).collect();
         // Half of the squared error.
         let weights = vec![0.5; b];
-        let outputs = self.net.forward(Tensor::from_data(TensorData::new(inputs, [b, d]), &self.device), None);
-        let q: Vec<f32> = outputs.clone().inner().into_data().try_into_vec().expect("outputs are 32-bit floats");
+        let outputs = self.net.forward(to_tensor(inputs, b, &self.device), None);
+        let q = to_vec(outputs.clone().inner());
         let td = TdBatch { actions: &actions, targets: &targets, weights: &weights };
         let (mut gradient, mut errors) = (vec![0.0; b * a], vec![0.0; b]);
         let loss = self.head.loss(&q, td, &mut gradient, &mut errors);
-        // The derivative of this sum by the outputs is the loss's, so it carries the loss into the network.
-        let gradient = Tensor::from_data(TensorData::new(gradient, [b, a]), &self.device);
-        let gradients = (outputs * gradient).sum().backward();
+        let gradients = carry(outputs, gradient, &self.device).backward();
         let (net, gradient_norm) = self.optimizer.step(self.net.clone(), gradients, learning_rate);
         self.net = net;
         let chosen: f32 = q.chunks_exact(a).zip(&actions).map(|(q, action)| q[*action]).sum();
@@ -363,6 +360,12 @@ impl Agent for Pqn {
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
         Some(self.greedy().state_values(observations))
+    }
+
+    fn export(&self) -> PolicyExport {
+        let mut input = vec![0.0; self.encoder.outputs()];
+        self.encoder.encode_rows(self.envs.observations(), 0..1, &mut input);
+        export(&self.net, &self.head, self.encoder.shape(), input, self.start)
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

@@ -203,6 +203,16 @@ pub fn best_action(q: &[f32]) -> usize {
     (1..q.len()).fold(0, |best, a| if q[a] > q[best] { a } else { best })
 }
 
+/// For each row of `q: [N, A]` the action with the largest value among those that `masks: [N, A]` lets count.
+pub fn best_actions<'a>(q: &'a [f32], a: usize, masks: Option<&'a [bool]>) -> impl Iterator<Item = usize> + 'a {
+    q.chunks_exact(a).enumerate().map(move |(row, q)| {
+        let Some(masks) = masks else { return best_action(q) };
+        let mask = &masks[row * a..][..a];
+        let first = mask.iter().position(|counts| *counts).unwrap_or(0);
+        (first + 1..a).fold(first, |best, action| if mask[action] && q[action] > q[best] { action } else { best })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use hotfire_core::seed::stream;
@@ -257,6 +267,10 @@ mod tests {
         QHead::Quantiles(2).q_values(&[1.0, 2.0, -4.0, 0.0], &mut q);
         close(&q, &[1.5, -2.0]);
         assert_eq!((best_action(&[0.0, 2.0, 2.0]), best_action(&[5.0, -1.0, 5.0])), (1, 0));
+        let values = [0.0, 2.0, 1.0, 5.0, -1.0, -2.0];
+        assert_eq!(best_actions(&values, 3, None).collect::<Vec<_>>(), [1, 0]);
+        let masks = [true, false, true, false, true, true];
+        assert_eq!(best_actions(&values, 3, Some(&masks)).collect::<Vec<_>>(), [2, 1]);
     }
 
     #[test]

@@ -3,12 +3,14 @@
 use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 use hotfire_envs::Buffer;
+use hotfire_nn::export::ExportLayer;
 use hotfire_nn::ops::mlp;
 use hotfire_nn::{Activation, CompiledMlp, CompiledTorso, InputShape, Mlp, Network, Noise, NoisyMlp, Torso};
 
-use crate::Policy;
+use crate::export::{ExportExample, ExportOutput};
 use crate::observation::{EnvView, ObservationEncoder};
-use crate::q_head::{QHead, best_action};
+use crate::q_head::{QHead, best_action, best_actions};
+use crate::{Policy, PolicyExport};
 
 /// Shape of a [`QNetwork`].
 #[derive(Clone, Debug)]
@@ -131,6 +133,32 @@ impl QNetwork {
         }
     }
 
+    /// The layers from an encoded observation to values `[N, A]`, without noise, for use outside.
+    pub fn export(&self, head: &QHead) -> Vec<ExportLayer> {
+        let mut layers = self.torso.export();
+        layers.extend(self.shared.export(self.activation));
+        let advantage = self.advantage.export(Activation::Identity);
+        match &self.value {
+            None => layers.extend(advantage),
+            Some(value) => layers.push(ExportLayer::Dueling {
+                value: value.export(Activation::Identity),
+                advantage,
+                actions: self.num_actions,
+            }),
+        }
+        match head {
+            QHead::Value(_) => {}
+            QHead::Categorical(atoms) => {
+                layers.push(ExportLayer::Expectation { values: atoms.clone(), softmax: true });
+            }
+            QHead::Quantiles(count) => {
+                let values = vec![1.0 / *count as f32; *count];
+                layers.push(ExportLayer::Expectation { values, softmax: false });
+            }
+        }
+        layers
+    }
+
     /// Mean size of the noise scales; `None` without noise.
     pub fn mean_noise_scale(&self) -> Option<f64> {
         self.advantage.mean_scale()
@@ -186,6 +214,17 @@ fn duel(value: &[f32], advantage: &[f32], m: usize, num_actions: usize, out: &mu
     }
 }
 
+/// The greedy policy of a network for use outside; `input` is an encoded observation.
+pub(crate) fn export(net: &QNetwork, head: &QHead, shape: InputShape, input: Vec<f32>, start: i32) -> PolicyExport {
+    let output = net.compile(head, None).q_values(&input).to_vec();
+    PolicyExport {
+        input: shape,
+        layers: net.export(head),
+        output: ExportOutput::Values { actions: output.len(), start },
+        example: ExportExample { input, output, states: None },
+    }
+}
+
 /// Takes the action of the largest value.
 #[derive(Clone, Debug)]
 pub(crate) struct GreedyQ {
@@ -201,9 +240,8 @@ impl Policy for GreedyQ {
         let mut scratch = Vec::new();
         let input = self.encoder.input(view.observations, 0..actions.len(), &mut scratch);
         let num_actions = self.net.num_actions;
-        for (action, q) in actions.iter_mut().zip(self.net.q_values(input).chunks_exact(num_actions)) {
-            *action = self.start + best_action(q) as i32;
-        }
+        let best = best_actions(self.net.q_values(input), num_actions, view.action_masks);
+        actions.iter_mut().zip(best).for_each(|(action, best)| *action = self.start + best as i32);
     }
 }
 
@@ -214,8 +252,7 @@ impl GreedyQ {
         let mut scratch = Vec::new();
         let input = self.encoder.input(observations, 0..rows, &mut scratch);
         let num_actions = self.net.num_actions;
-        let q = self.net.q_values(input).chunks_exact(num_actions);
-        q.map(|q| q[best_action(q)]).collect()
+        self.net.q_values(input).chunks_exact(num_actions).map(|q| q[best_action(q)]).collect()
     }
 }
 

@@ -6,26 +6,24 @@
 //! observation, as its return goes on beyond the limit.
 
 use hotfire_core::CoreError;
-use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
-use hotfire_core::config::{ConfigDocument, ConfigError};
+use hotfire_core::config::ConfigError;
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::Schedule;
-use hotfire_envs::Buffer;
 use hotfire_nn::ops::policy_loss::PolicyLossConfig;
 use hotfire_nn::{Activation, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::on_policy::{Check, Learner, LearnerConfig, Updates};
-use crate::registry::{AlgorithmSpec, Setting};
+use crate::policy_gradient::{PolicyGradient, make};
+use crate::registry::AlgorithmSpec;
 use crate::rollout::Until;
-use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
     name: "reinforce",
     summary: "Monte Carlo policy gradient with a value baseline, for discrete and continuous actions",
     source: "Williams 1992, doi:10.1007/BF00992696",
-    make: |document, setting| Ok(Box::new(Reinforce::from_config(document, setting)?)),
+    make: make::<ReinforceConfig>,
 };
 
 /// The `[agent]` section.
@@ -77,13 +75,13 @@ impl Default for ReinforceConfig {
     }
 }
 
-impl ReinforceConfig {
-    fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
-        let check = Check { document };
+impl PolicyGradient for ReinforceConfig {
+    const NAME: &str = SPEC.name;
+
+    fn check(&self, check: &Check<'_>, _: usize) -> Result<(), ConfigError> {
         check.schedule("learning_rate", self.learning_rate)?;
         check.schedule("entropy_coef", self.entropy_coef)?;
         check.range("value_coef", self.value_coef, 0.0, f64::MAX)?;
-        self.learner().check(&check)?;
         Ok(())
     }
 
@@ -105,69 +103,24 @@ impl ReinforceConfig {
             rnd: None,
         }
     }
-}
 
-/// The agent.
-pub struct Reinforce {
-    config: ReinforceConfig,
-    learner: Learner,
-}
-
-impl Reinforce {
-    /// Reads and checks the rest of `[agent]`, and makes the agent.
-    ///
-    /// # Errors
-    /// [`ConfigError`] for values out of range or an environment with spaces that the agent can't serve.
-    pub fn from_config(document: &mut ConfigDocument, setting: &Setting<'_>) -> Result<Self, ConfigError> {
-        let config: ReinforceConfig = document.section("agent")?;
-        config.check(document)?;
-        let learner = Learner::new(config.learner(), SPEC.name, document, setting)?;
-        Ok(Self { config, learner })
-    }
-}
-
-impl Agent for Reinforce {
-    fn step(&self) -> u64 {
-        self.learner.step
-    }
-
-    fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let progress = self.learner.progress();
-        self.learner.collect(Until::EpisodesEnd)?;
-        let rows = self.learner.rollout.first_episodes();
+    fn iterate(&self, learner: &mut Learner) -> Result<Metrics, CoreError> {
+        let progress = learner.progress();
+        learner.collect(Until::EpisodesEnd)?;
+        let rows = learner.rollout.first_episodes();
         let loss = PolicyLossConfig {
             clip: None,
             value_clip: None,
-            entropy_coef: self.config.entropy_coef.value(progress),
-            value_coef: self.config.value_coef,
+            entropy_coef: self.entropy_coef.value(progress),
+            value_coef: self.value_coef,
         };
-        let learning_rate = self.config.learning_rate.value(progress);
+        let learning_rate = self.learning_rate.value(progress);
         let mut updates = Updates::default();
         // One row has no spread to divide by.
-        let normalize = self.config.normalize_advantage && rows.len() > 1;
-        updates.add(&self.learner.learn(&rows, normalize, loss, learning_rate));
-        let mut metrics = self.learner.finish(&updates);
+        let normalize = self.normalize_advantage && rows.len() > 1;
+        updates.add(&learner.learn(&rows, normalize, loss, learning_rate));
+        let mut metrics = learner.finish(&updates);
         metrics.push("learning_rate", learning_rate);
         Ok(metrics)
-    }
-
-    fn policy(&self) -> Box<dyn Policy> {
-        self.learner.policy()
-    }
-
-    fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
-        Some(self.learner.state_values(observations))
-    }
-
-    fn export(&self) -> Option<PolicyExport> {
-        self.learner.export()
-    }
-
-    fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        self.learner.save(to)
-    }
-
-    fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
-        self.learner.load(from)
     }
 }

@@ -24,13 +24,12 @@ use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{load_optimizer, save_optimizer};
-use crate::off_policy::{
-    ActionMap, Critics, Experience, ExperienceConfig, GreedyActor, Means, Noise, carry, greedy_values, join, to_tensor,
-    to_vec,
-};
+use crate::experience::{ActionMap, Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::host_loss::{carry, to_tensor, to_vec};
+use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join};
 use crate::on_policy::Check;
 use crate::registry::{AlgorithmSpec, Setting};
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// The registry's entry.
 pub const SPEC: AlgorithmSpec = AlgorithmSpec {
@@ -39,6 +38,8 @@ pub const SPEC: AlgorithmSpec = AlgorithmSpec {
     source: "Haarnoja et al. 2018, arXiv:1812.05905; Christodoulou 2019, arXiv:1910.07207",
     make: |document, setting| Ok(Box::new(Sac::from_config(document, setting)?)),
 };
+
+const SERVES: Serves = Serves { boxes: true, discrete: true, images: false };
 
 /// The share of the largest entropy that is the target for Discrete actions if the config names none.
 const DISCRETE_ENTROPY: f64 = 0.98;
@@ -119,7 +120,6 @@ impl SacConfig {
         check.range("tau", self.tau, 0.0, 1.0)?;
         check.positive("tau", self.tau)?;
         check.positive("temperature", self.temperature)?;
-        check.at_least_one("gradient_steps", self.gradient_steps)?;
         if self.hidden.contains(&0) {
             return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
         }
@@ -133,9 +133,14 @@ impl SacConfig {
             replay_capacity: self.replay_capacity,
             learning_starts: self.learning_starts,
             train_freq: self.train_freq,
+            gradient_steps: self.gradient_steps,
             n_step: self.n_step,
+            epsilon: Schedule::Constant(0.0),
+            exploration_fraction: 0.0,
             noise: self.noise,
             noise_std: self.noise_std,
+            uses_masks: false,
+            priority_exponent: None,
             checkpoint_replay: self.checkpoint_replay,
             replay_directory: self.replay_directory.clone(),
         }
@@ -194,7 +199,7 @@ impl Sac {
     pub fn from_config(document: &mut ConfigDocument, setting: &Setting<'_>) -> Result<Self, ConfigError> {
         let config: SacConfig = document.section("agent")?;
         config.check(document, setting)?;
-        let experience = Experience::new(config.experience(), SPEC.name, document, setting)?;
+        let experience = Experience::new(config.experience(), SPEC.name, SERVES, document, setting)?;
         let device = setting.device.clone().autodiff();
         let mut rng = stream(setting.seed, "network", 0);
         let width = experience.actions.width();
@@ -242,21 +247,16 @@ impl Sac {
     fn update(&mut self, learning_rate: f64, means: &mut Means) {
         let log_temperature = self.temperature.log.val().inner().into_scalar::<f32>();
         let temperature = log_temperature.exp();
-        let width = self.experience.actions.width();
-        let start = match self.experience.actions {
-            ActionMap::Discrete { start, .. } => start,
-            ActionMap::Box { .. } => 0,
-        };
-        let batch = self.experience.sample();
+        let map = self.experience.actions.clone();
+        let width = map.width();
+        let batch = self.experience.sample(0.0);
         let rows = batch.returns.len();
         let (returns, discounts) = (batch.returns.to_vec(), batch.discounts.to_vec());
         let (observations, next_observations) = (batch.observations, batch.next_observations);
-        let (taken, critic_inputs) = match batch.actions {
-            Buffer::F32(actions) => (vec![0; rows], join(&observations, actions, rows)),
-            Buffer::I32(actions) => {
-                (actions.iter().map(|action| (action - start) as usize).collect(), observations.clone())
-            }
-            Buffer::U8(_) => unreachable!("the batch is made for the action space"),
+        let taken = map.columns(batch.actions);
+        let critic_inputs = match batch.actions {
+            Buffer::F32(actions) => join(&observations, actions, rows),
+            _ => observations.clone(),
         };
 
         // Targets: the least value of what the policy would do next, with its entropy.
@@ -345,38 +345,43 @@ fn soft_value_gradient(log_probs: &[f32], values: &[f32], temperature: f32, widt
     terms.map(|(i, (p, value))| p.exp() * (value - temperature * p - mean[i / width])).collect()
 }
 
+impl OffPolicy for Sac {
+    fn experience(&self) -> &Experience {
+        &self.experience
+    }
+
+    fn collect(&mut self, means: &mut Means) -> Result<(), CoreError> {
+        let (actor, acting, map) = (&self.actor, &mut self.acting, self.experience.actions.clone());
+        self.experience.collect(means, |seen, actions, rng| {
+            let outputs = acting.get_or_insert_with(|| actor.compile()).forward(seen.inputs);
+            match (actions, &map) {
+                (Buffer::F32(actions), _) => {
+                    actions.copy_from_slice(&SquashedSample::draw(outputs, map.width(), rng).actions);
+                }
+                (Buffer::I32(actions), ActionMap::Discrete { n, start }) => {
+                    for (action, logits) in actions.iter_mut().zip(outputs.chunks_exact(*n)) {
+                        *action = start + categorical::sample(logits, rng).0;
+                    }
+                }
+                _ => unreachable!("the buffer is made for the action space"),
+            }
+        })
+    }
+
+    fn learn(&mut self, means: &mut Means) {
+        let learning_rate = self.config.learning_rate.value(self.experience.progress());
+        (0..self.config.gradient_steps).for_each(|_| self.update(learning_rate, means));
+        self.acting = None;
+    }
+}
+
 impl Agent for Sac {
     fn step(&self) -> u64 {
         self.experience.step
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let mut means = Means::default();
-        let end = self.experience.iteration_end();
-        while self.experience.step < end {
-            let (actor, acting) = (&self.actor, &mut self.acting);
-            let map = self.experience.actions.clone();
-            self.experience.collect(&mut means, |input, actions, rng| {
-                let outputs = acting.get_or_insert_with(|| actor.compile()).forward(input);
-                match (actions, &map) {
-                    (Buffer::F32(actions), _) => {
-                        actions.copy_from_slice(&SquashedSample::draw(outputs, map.width(), rng).actions);
-                    }
-                    (Buffer::I32(actions), ActionMap::Discrete { n, start }) => {
-                        for (action, logits) in actions.iter_mut().zip(outputs.chunks_exact(*n)) {
-                            *action = start + categorical::sample(logits, rng).0;
-                        }
-                    }
-                    _ => unreachable!("the buffer is made for the action space"),
-                }
-            })?;
-            if self.experience.can_learn() {
-                let learning_rate = self.config.learning_rate.value(self.experience.progress());
-                (0..self.config.gradient_steps).for_each(|_| self.update(learning_rate, &mut means));
-                self.acting = None;
-            }
-        }
-        Ok(means.into_metrics())
+        iterate(self)
     }
 
     fn policy(&self) -> Box<dyn Policy> {
@@ -385,6 +390,10 @@ impl Agent for Sac {
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
         Some(greedy_values(&self.actor, &self.critics, &self.experience, observations))
+    }
+
+    fn export(&self) -> PolicyExport {
+        export(&self.actor, &self.experience)
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

@@ -69,12 +69,8 @@ impl AgentTask {
     /// Writes the policy for use outside below `dir` and returns the files' paths.
     ///
     /// # Errors
-    /// If the policy can't be written as plain layers, or a file can't be written.
+    /// If a file can't be written.
     pub fn export(&self, dir: &Path) -> Result<Vec<PathBuf>, CoreError> {
-        let Some(policy) = self.agent.export() else {
-            let problem = format!("{}: only feed-forward policies of plain layers can be exported", self.name);
-            return Err(CoreError::Usage(problem));
-        };
         let envs = self.env.make(1).map_err(|error| CoreError::Failed(error.to_string()))?;
         let context = [
             ("task", self.name.clone().into()),
@@ -82,7 +78,7 @@ impl AgentTask {
             ("observation_space", envs.observation_space().to_string().into()),
             ("action_space", envs.action_space().to_string().into()),
         ];
-        policy.write(dir, &context)
+        self.agent.export().write(dir, &context)
     }
 
     /// Films one greedy episode that `seed` fixes; `None` if the environment has no pictures. Returns its return.

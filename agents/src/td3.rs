@@ -20,20 +20,19 @@ use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{load_optimizer, save_optimizer};
-use crate::off_policy::{
-    ActionMap, Critics, Experience, ExperienceConfig, GreedyActor, Means, Noise, carry, greedy_values, join, to_tensor,
-    to_vec,
-};
+use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::host_loss::{carry, to_tensor, to_vec};
+use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join};
 use crate::on_policy::Check;
 use crate::registry::{AlgorithmSpec, Setting};
-use crate::{Agent, Policy};
+use crate::{Agent, Policy, PolicyExport};
 
 /// Twin delayed deterministic policy gradients.
 pub const TD3: AlgorithmSpec = AlgorithmSpec {
     name: "td3",
     summary: "twin delayed deterministic policy gradients, for Box actions",
     source: "Fujimoto et al. 2018, arXiv:1802.09477",
-    make: |document, setting| Ok(Box::new(Td3::from_config(document, setting, Td3Config::default())?)),
+    make: |document, setting| Ok(Box::new(Td3::from_config(document, setting, "td3", Td3Config::default())?)),
 };
 
 /// Deep deterministic policy gradients.
@@ -41,8 +40,10 @@ pub const DDPG: AlgorithmSpec = AlgorithmSpec {
     name: "ddpg",
     summary: "deep deterministic policy gradients, for Box actions",
     source: "Lillicrap et al. 2016, arXiv:1509.02971",
-    make: |document, setting| Ok(Box::new(Td3::from_config(document, setting, Td3Config::ddpg())?)),
+    make: |document, setting| Ok(Box::new(Td3::from_config(document, setting, "ddpg", Td3Config::ddpg())?)),
 };
+
+const SERVES: Serves = Serves { boxes: true, discrete: false, images: false };
 
 /// The `[agent]` section.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -127,7 +128,6 @@ impl Td3Config {
         check.positive("tau", self.tau)?;
         check.range("target_noise_std", self.target_noise_std, 0.0, f64::MAX)?;
         check.range("target_noise_clip", self.target_noise_clip, 0.0, f64::MAX)?;
-        check.at_least_one("gradient_steps", self.gradient_steps)?;
         check.at_least_one("critics", self.critics)?;
         check.at_least_one("policy_delay", self.policy_delay as usize)?;
         if self.hidden.contains(&0) {
@@ -143,9 +143,14 @@ impl Td3Config {
             replay_capacity: self.replay_capacity,
             learning_starts: self.learning_starts,
             train_freq: self.train_freq,
+            gradient_steps: self.gradient_steps,
             n_step: self.n_step,
+            epsilon: Schedule::Constant(0.0),
+            exploration_fraction: 0.0,
             noise: self.noise,
             noise_std: self.noise_std,
+            uses_masks: false,
+            priority_exponent: None,
             checkpoint_replay: self.checkpoint_replay,
             replay_directory: self.replay_directory.clone(),
         }
@@ -186,15 +191,12 @@ impl Td3 {
     pub fn from_config(
         document: &mut ConfigDocument,
         setting: &Setting<'_>,
+        name: &str,
         preset: Td3Config,
     ) -> Result<Self, ConfigError> {
         let config: Td3Config = document.section_over("agent", &preset)?;
         config.check(document, setting)?;
-        let experience = Experience::new(config.experience(), TD3.name, document, setting)?;
-        if let ActionMap::Discrete { .. } = experience.actions {
-            let problem = "td3 and ddpg need Box actions, found Discrete ones; dqn and sac serve those";
-            return Err(document.invalid("env.id", problem));
-        }
+        let experience = Experience::new(config.experience(), name, SERVES, document, setting)?;
         let device = setting.device.clone().autodiff();
         let mut rng = stream(setting.seed, "network", 0);
         let observation_len = experience.encoder.outputs();
@@ -227,7 +229,7 @@ impl Td3 {
     /// One gradient step of the critics, and of the policy where it is due.
     fn update(&mut self, learning_rate: f64, means: &mut Means) {
         let mut rng = stream(self.experience.seed, "target noise", self.experience.updates);
-        let batch = self.experience.sample();
+        let batch = self.experience.sample(0.0);
         let rows = batch.returns.len();
         let taken = batch.actions.as_f32().expect("actions of a Box space");
         let critic_inputs = join(&batch.observations, taken, rows);
@@ -278,28 +280,34 @@ impl Td3 {
     }
 }
 
+impl OffPolicy for Td3 {
+    fn experience(&self) -> &Experience {
+        &self.experience
+    }
+
+    fn collect(&mut self, means: &mut Means) -> Result<(), CoreError> {
+        let (actor, acting) = (&self.actor, &mut self.acting);
+        self.experience.collect(means, |seen, actions, _| {
+            let Buffer::F32(actions) = actions else { unreachable!("the buffer is made for a Box space") };
+            let outputs = acting.get_or_insert_with(|| actor.compile()).forward(seen.inputs);
+            actions.iter_mut().zip(outputs).for_each(|(action, output)| *action = output.tanh());
+        })
+    }
+
+    fn learn(&mut self, means: &mut Means) {
+        let learning_rate = self.config.learning_rate.value(self.experience.progress());
+        (0..self.config.gradient_steps).for_each(|_| self.update(learning_rate, means));
+        self.acting = None;
+    }
+}
+
 impl Agent for Td3 {
     fn step(&self) -> u64 {
         self.experience.step
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let mut means = Means::default();
-        let end = self.experience.iteration_end();
-        while self.experience.step < end {
-            let (actor, acting) = (&self.actor, &mut self.acting);
-            self.experience.collect(&mut means, |input, actions, _| {
-                let Buffer::F32(actions) = actions else { unreachable!("the buffer is made for a Box space") };
-                let outputs = acting.get_or_insert_with(|| actor.compile()).forward(input);
-                actions.iter_mut().zip(outputs).for_each(|(action, output)| *action = output.tanh());
-            })?;
-            if self.experience.can_learn() {
-                let learning_rate = self.config.learning_rate.value(self.experience.progress());
-                (0..self.config.gradient_steps).for_each(|_| self.update(learning_rate, &mut means));
-                self.acting = None;
-            }
-        }
-        Ok(means.into_metrics())
+        iterate(self)
     }
 
     fn policy(&self) -> Box<dyn Policy> {
@@ -308,6 +316,10 @@ impl Agent for Td3 {
 
     fn state_values(&self, observations: &Buffer) -> Option<Vec<f32>> {
         Some(greedy_values(&self.actor, &self.critics, &self.experience, observations))
+    }
+
+    fn export(&self) -> PolicyExport {
+        export(&self.actor, &self.experience)
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {

@@ -1,7 +1,9 @@
-//! Feed-forward networks as plain layers, for use outside this program: in memory, and as an ONNX model.
-//!
-//! The ONNX file is written by hand: a model of a dozen nodes needs eight messages of ONNX's schema
-//! (<https://github.com/onnx/onnx/blob/main/onnx/onnx.proto>), whose field numbers are beside them below.
+//! Policies as plain layers, for use outside this program: in memory, and as an ONNX model.
+
+mod onnx;
+mod protobuf;
+
+pub use onnx::onnx;
 
 use crate::ops::Activation;
 
@@ -43,227 +45,118 @@ pub enum ExportLayer {
         /// What follows.
         activation: Activation,
     },
+    /// `activation((x - mean) / sqrt(variance + epsilon) scale + offset)` with each row's mean and variance.
+    LayerNorm {
+        /// `[D]`
+        scale: Vec<f32>,
+        /// `[D]`
+        offset: Vec<f32>,
+        /// Added to the variance.
+        epsilon: f32,
+        /// What follows.
+        activation: Activation,
+    },
+    /// A gated recurrent unit as in [`crate::ops::gru`]: rows `[N, D]` and states `[N, H]` to the next states, which are
+    /// its output. A policy has one at most.
+    Gru {
+        /// `[D, 3H]`
+        input: Vec<f32>,
+        /// `[3H]`
+        input_bias: Vec<f32>,
+        /// `[H, 3H]`
+        hidden: Vec<f32>,
+        /// `[3H]`
+        hidden_bias: Vec<f32>,
+    },
+    /// `value + advantage - mean advantage`: rows go through both streams, to `[N, M]` and `[N, A M]`, and come out as
+    /// `[N, A M]`.
+    Dueling {
+        /// The stream to `[N, M]`.
+        value: Vec<ExportLayer>,
+        /// The stream to `[N, A M]`.
+        advantage: Vec<ExportLayer>,
+        /// Number of actions `A`.
+        actions: usize,
+    },
+    /// Rows `[N, A M]` to expectations `[N, A]`: sums over `M` weighted by `values`, of probabilities where the row holds
+    /// logits.
+    Expectation {
+        /// `[M]`
+        values: Vec<f32>,
+        /// Whether a softmax over `M` comes first.
+        softmax: bool,
+    },
+    /// `tanh` of the first `A` columns, stretched from `[-1, 1]` to the bounds.
+    Squash {
+        /// `[A]`
+        low: Vec<f32>,
+        /// `[A]`
+        high: Vec<f32>,
+    },
 }
 
-/// The name of a layer's parameter among the arrays and the graph's initialisers, such as `layer2.weight`.
-pub fn parameter_name(layer: usize, parameter: &str) -> String {
-    format!("layer{layer}.{parameter}")
+/// A parameter's name among the arrays and the graph's initialisers, its shape and its numbers.
+pub type Parameter<'a> = (String, Vec<usize>, &'a [f32]);
+
+/// The name of a layer's parameter, such as `layer2.weight`; `stream` is empty or the name of the layer and the stream
+/// that hold it, as in `layer2.value.layer0.weight`.
+pub fn parameter_name(stream: &str, layer: usize, parameter: &str) -> String {
+    format!("{stream}layer{layer}.{parameter}")
 }
 
-/// The layers' parameters with their names and shapes.
-pub fn parameters(layers: &[ExportLayer]) -> Vec<(String, Vec<usize>, &[f32])> {
+/// The name of the stream `name` of a layer, for [`parameter_name`].
+pub fn stream_name(stream: &str, layer: usize, name: &str) -> String {
+    format!("{stream}layer{layer}.{name}.")
+}
+
+/// All parameters of the layers.
+pub fn parameters(layers: &[ExportLayer]) -> Vec<Parameter<'_>> {
     let mut all = Vec::new();
+    push_parameters(layers, "", &mut all);
+    all
+}
+
+fn push_parameters<'a>(layers: &'a [ExportLayer], stream: &str, all: &mut Vec<Parameter<'a>>) {
     for (l, layer) in layers.iter().enumerate() {
-        let mut push = |name: &str, shape: Vec<usize>, values| all.push((parameter_name(l, name), shape, values));
+        let mut push =
+            |name: &str, shape: Vec<usize>, values| all.push((parameter_name(stream, l, name), shape, values));
+        let mut vectors = |named: &[(&str, &'a Vec<f32>)]| {
+            named.iter().for_each(|(name, values)| push(name, vec![values.len()], &values[..]));
+        };
         match layer {
-            ExportLayer::Normalize { mean, scale, .. } => {
-                push("mean", vec![mean.len()], &mean[..]);
-                push("scale", vec![scale.len()], &scale[..]);
-            }
+            ExportLayer::Normalize { mean, scale, .. } => vectors(&[("mean", mean), ("scale", scale)]),
+            ExportLayer::LayerNorm { scale, offset, .. } => vectors(&[("scale", scale), ("offset", offset)]),
+            ExportLayer::Expectation { values, .. } => vectors(&[("values", values)]),
+            ExportLayer::Squash { low, high } => vectors(&[("low", low), ("high", high)]),
             ExportLayer::Conv { kernel, shape, bias, .. } => {
-                push("weight", shape.to_vec(), &kernel[..]);
-                push("bias", vec![bias.len()], &bias[..]);
+                vectors(&[("bias", bias)]);
+                push("weight", shape.to_vec(), kernel);
             }
             ExportLayer::Dense { weight, bias, .. } => {
-                push("weight", vec![weight.len() / bias.len(), bias.len()], &weight[..]);
-                push("bias", vec![bias.len()], &bias[..]);
+                vectors(&[("bias", bias)]);
+                push("weight", vec![weight.len() / bias.len(), bias.len()], weight);
+            }
+            ExportLayer::Gru { input, input_bias, hidden, hidden_bias } => {
+                vectors(&[("input_bias", input_bias), ("hidden_bias", hidden_bias)]);
+                let gates = input_bias.len();
+                push("input", vec![input.len() / gates, gates], input);
+                push("hidden", vec![hidden.len() / gates, gates], hidden);
+            }
+            ExportLayer::Dueling { value, advantage, .. } => {
+                push_parameters(value, &stream_name(stream, l, "value"), all);
+                push_parameters(advantage, &stream_name(stream, l, "advantage"), all);
             }
             ExportLayer::Image(_) | ExportLayer::Flatten => {}
         }
     }
-    all
 }
 
-/// ONNX's element type of 32-bit floats, and of 64-bit integers.
-const FLOAT: u64 = 1;
-const INT64: u64 = 7;
-/// The version of the operators that are used.
-const OPSET: u64 = 13;
-/// The version of the file format that goes with it.
-const IR_VERSION: u64 = 7;
-
-/// The layers as an ONNX model (opset 13) from `observation: [N, inputs]` to `output_name: [N, outputs]`.
-pub fn onnx(layers: &[ExportLayer], inputs: usize, outputs: usize, output_name: &str) -> Vec<u8> {
-    let mut graph = Graph { nodes: Vec::new(), initializers: Vec::new(), value: "observation".into() };
-    for (name, shape, values) in parameters(layers) {
-        graph.initializers.push(float_tensor(&name, &shape, values));
-    }
-    for (l, layer) in layers.iter().enumerate() {
-        graph.layer(l, layer);
-    }
-    let last = graph.value.clone();
-    graph.nodes.push(node("Identity", &[&last], output_name, &[]));
-
-    let mut body = Message::default();
-    graph.nodes.iter().for_each(|node| body.bytes(1, node));
-    body.text(2, "policy");
-    graph.initializers.iter().for_each(|tensor| body.bytes(5, tensor));
-    body.bytes(11, &value_info("observation", inputs));
-    body.bytes(12, &value_info(output_name, outputs));
-    let mut opset = Message::default();
-    opset.number(2, OPSET);
-    let mut model = Message::default();
-    model.number(1, IR_VERSION);
-    model.text(2, "hotfire");
-    model.bytes(7, &body.0);
-    model.bytes(8, &opset.0);
-    model.0
-}
-
-/// A graph in the making; `value` is the name of what the last node made.
-struct Graph {
-    nodes: Vec<Vec<u8>>,
-    initializers: Vec<Vec<u8>>,
-    value: String,
-}
-
-impl Graph {
-    fn layer(&mut self, l: usize, layer: &ExportLayer) {
-        let parameter = |name| parameter_name(l, name);
-        match layer {
-            ExportLayer::Normalize { clip, .. } => {
-                self.node("Sub", &[&parameter("mean")], &[]);
-                self.node("Mul", &[&parameter("scale")], &[]);
-                for (name, bound) in [("low", -clip), ("high", *clip)] {
-                    self.initializers.push(float_tensor(&parameter(name), &[], &[bound]));
-                }
-                self.node("Clip", &[&parameter("low"), &parameter("high")], &[]);
-            }
-            ExportLayer::Image(shape) => {
-                // 0 keeps the number of rows.
-                let shape: Vec<i64> = [0].into_iter().chain(shape.iter().map(|n| *n as i64)).collect();
-                self.initializers.push(int_tensor(&parameter("shape"), &shape));
-                self.node("Reshape", &[&parameter("shape")], &[]);
-            }
-            ExportLayer::Conv { shape, stride, activation, .. } => {
-                let attributes = [("kernel_shape", [shape[2], shape[3]]), ("strides", [*stride; 2])];
-                self.node("Conv", &[&parameter("weight"), &parameter("bias")], &attributes);
-                self.activation(l, *activation);
-            }
-            ExportLayer::Flatten => self.node("Flatten", &[], &[]),
-            ExportLayer::Dense { activation, .. } => {
-                self.node("Gemm", &[&parameter("weight"), &parameter("bias")], &[]);
-                self.activation(l, *activation);
-            }
-        }
-    }
-
-    fn activation(&mut self, l: usize, activation: Activation) {
-        match activation {
-            Activation::Identity => {}
-            Activation::Tanh => self.node("Tanh", &[], &[]),
-            Activation::Relu => self.node("Relu", &[], &[]),
-            Activation::Sigmoid => self.node("Sigmoid", &[], &[]),
-            Activation::Silu => {
-                let x = self.value.clone();
-                self.node("Sigmoid", &[], &[]);
-                self.node("Mul", &[&x], &[]);
-            }
-            Activation::Gelu => {
-                // x / 2 (1 + erf(x / sqrt 2)); opset 13 has no node of its own for it.
-                let x = self.value.clone();
-                let constants = [("root_half", std::f32::consts::FRAC_1_SQRT_2), ("one", 1.0), ("half", 0.5)];
-                let [root_half, one, half] = constants.map(|(name, value)| {
-                    self.initializers.push(float_tensor(&parameter_name(l, name), &[], &[value]));
-                    parameter_name(l, name)
-                });
-                self.node("Mul", &[&root_half], &[]);
-                self.node("Erf", &[], &[]);
-                self.node("Add", &[&one], &[]);
-                self.node("Mul", &[&half], &[]);
-                self.node("Mul", &[&x], &[]);
-            }
-        }
-    }
-
-    /// Appends a node from the current value and these parameters to the next value.
-    fn node(&mut self, op: &str, parameters: &[&str], attributes: &[(&str, [usize; 2])]) {
-        let output = format!("value{}", self.nodes.len());
-        let inputs: Vec<&str> = [self.value.as_str()].into_iter().chain(parameters.iter().copied()).collect();
-        self.nodes.push(node(op, &inputs, &output, attributes));
-        self.value = output;
-    }
-}
-
-/// `NodeProto`
-fn node(op: &str, inputs: &[&str], output: &str, attributes: &[(&str, [usize; 2])]) -> Vec<u8> {
-    const INTS: u64 = 7;
-    let mut message = Message::default();
-    inputs.iter().for_each(|input| message.text(1, input));
-    message.text(2, output);
-    message.text(3, output);
-    message.text(4, op);
-    for (name, values) in attributes {
-        let mut attribute = Message::default();
-        attribute.text(1, name);
-        values.iter().for_each(|value| attribute.number(8, *value as u64));
-        attribute.number(20, INTS);
-        message.bytes(5, &attribute.0);
-    }
-    message.0
-}
-
-/// `TensorProto`
-fn tensor(name: &str, shape: &[usize], element_type: u64, raw: &[u8]) -> Vec<u8> {
-    let mut message = Message::default();
-    shape.iter().for_each(|n| message.number(1, *n as u64));
-    message.number(2, element_type);
-    message.text(8, name);
-    message.bytes(9, raw);
-    message.0
-}
-
-fn float_tensor(name: &str, shape: &[usize], values: &[f32]) -> Vec<u8> {
-    tensor(name, shape, FLOAT, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
-}
-
-fn int_tensor(name: &str, values: &[i64]) -> Vec<u8> {
-    tensor(name, &[values.len()], INT64, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
-}
-
-/// `ValueInfoProto` of floats `[N, width]`
-fn value_info(name: &str, width: usize) -> Vec<u8> {
-    let (mut rows, mut columns, mut shape) = (Message::default(), Message::default(), Message::default());
-    rows.text(2, "N");
-    columns.number(1, width as u64);
-    shape.bytes(1, &rows.0);
-    shape.bytes(1, &columns.0);
-    let (mut tensor, mut kind, mut message) = (Message::default(), Message::default(), Message::default());
-    tensor.number(1, FLOAT);
-    tensor.bytes(2, &shape.0);
-    kind.bytes(1, &tensor.0);
-    message.text(1, name);
-    message.bytes(2, &kind.0);
-    message.0
-}
-
-/// A protocol-buffer message in the making: fields are a number, a wire type and a value.
-#[derive(Default)]
-struct Message(Vec<u8>);
-
-impl Message {
-    fn varint(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
-    }
-
-    fn number(&mut self, field: u64, value: u64) {
-        self.varint(field << 3);
-        self.varint(value);
-    }
-
-    fn bytes(&mut self, field: u64, value: &[u8]) {
-        self.varint(field << 3 | 2);
-        self.varint(value.len() as u64);
-        self.0.extend_from_slice(value);
-    }
-
-    fn text(&mut self, field: u64, value: &str) {
-        self.bytes(field, value.as_bytes());
-    }
+/// Units of the layers' memory; `None` without one.
+pub fn state_len(layers: &[ExportLayer]) -> Option<usize> {
+    layers.iter().find_map(|layer| match layer {
+        ExportLayer::Gru { hidden_bias, .. } => Some(hidden_bias.len() / 3),
+        _ => None,
+    })
 }
 
 #[cfg(test)]
@@ -271,21 +164,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_are_encoded_as_protocol_buffers_are() {
-        let mut message = Message::default();
-        // The examples of the encoding's documentation: 150 in field 1, "testing" in field 2.
-        message.number(1, 150);
-        message.text(2, "testing");
-        assert_eq!(message.0, *b"\x08\x96\x01\x12\x07testing");
-    }
-
-    #[test]
-    fn parameters_carry_their_layer_and_shape() {
-        let dense = ExportLayer::Dense { weight: vec![0.0; 6], bias: vec![0.0; 2], activation: Activation::Tanh };
-        let layers = [ExportLayer::Flatten, dense];
-        let names: Vec<_> = parameters(&layers).into_iter().map(|(name, shape, _)| (name, shape)).collect();
-        assert_eq!(names, [("layer1.weight".to_owned(), vec![3, 2]), ("layer1.bias".to_owned(), vec![2])]);
-        let model = onnx(&layers, 3, 2, "logits");
-        assert!(model.windows(4).any(|w| w == b"Gemm") && model.windows(4).any(|w| w == b"Tanh"));
+    fn parameters_carry_their_layer_stream_and_shape() {
+        let dense = |inputs: usize, outputs: usize| ExportLayer::Dense {
+            weight: vec![0.0; inputs * outputs],
+            bias: vec![0.0; outputs],
+            activation: Activation::Tanh,
+        };
+        let streams = ExportLayer::Dueling { value: vec![dense(2, 1)], advantage: vec![dense(2, 4)], actions: 4 };
+        let layers = [ExportLayer::Flatten, dense(3, 2), streams];
+        let mut names: Vec<_> = parameters(&layers).into_iter().map(|(name, shape, _)| (name, shape)).collect();
+        names.sort();
+        let want = [
+            ("layer1.bias", vec![2]),
+            ("layer1.weight", vec![3, 2]),
+            ("layer2.advantage.layer0.bias", vec![4]),
+            ("layer2.advantage.layer0.weight", vec![2, 4]),
+            ("layer2.value.layer0.bias", vec![1]),
+            ("layer2.value.layer0.weight", vec![2, 1]),
+        ];
+        assert_eq!(names, want.map(|(name, shape)| (name.to_owned(), shape)));
+        let model = onnx(&layers, 3, 4, "q_values");
+        assert!([&b"Gemm"[..], b"Tanh", b"ReduceMean"].iter().all(|op| model.windows(op.len()).any(|w| w == *op)));
     }
 }

@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::prelude::*;
 use hotfire_core::seed::StreamRng;
 
+use crate::export::ExportLayer;
 use crate::init::orthogonal;
 use crate::ops::gru::{GruKernel, GruWeights, Kept, Sequences, gru};
 use crate::ops::kernel::{Activation, Dense};
@@ -46,6 +47,12 @@ impl Gru {
             hidden_bias: self.hidden_bias.val(),
         };
         gru(x, weights, sequences)
+    }
+
+    /// The unit for use outside.
+    pub fn export(&self) -> ExportLayer {
+        let CompiledGru { input, input_bias, hidden, hidden_bias } = self.compile();
+        ExportLayer::Gru { input, input_bias, hidden, hidden_bias }
     }
 
     /// A snapshot for acting.

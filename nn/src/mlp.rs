@@ -111,15 +111,24 @@ impl Mlp {
         layers.map(|(l, (w, b))| (w.val(), b.val(), activation(l))).collect()
     }
 
-    /// The layers for use outside.
-    pub fn export(&self) -> Vec<ExportLayer> {
-        let read = |data: TensorData| data.try_into_vec::<f32>().expect("parameters are 32-bit floats");
-        let dense = |(weight, bias, activation): Layer| ExportLayer::Dense {
-            weight: read(weight.into_data()),
-            bias: read(bias.into_data()),
-            activation,
-        };
-        self.layers(Activation::Identity).into_iter().map(dense).collect()
+    /// The layers for use outside, the last one with the activation `output`.
+    pub fn export(&self, output: Activation) -> Vec<ExportLayer> {
+        let mut exported = Vec::new();
+        for (l, (weight, bias, activation)) in self.layers(output).into_iter().enumerate() {
+            let (weight, bias) = (read(weight.into_data()), read(bias.into_data()));
+            let Some((scale, offset)) = self.norms.get(l) else {
+                exported.push(ExportLayer::Dense { weight, bias, activation });
+                continue;
+            };
+            exported.push(ExportLayer::Dense { weight, bias, activation: Activation::Identity });
+            exported.push(ExportLayer::LayerNorm {
+                scale: read(scale.val().into_data()),
+                offset: read(offset.val().into_data()),
+                epsilon: NORM_EPSILON as f32,
+                activation,
+            });
+        }
+        exported
     }
 
     /// A snapshot of the weights for acting on the host. Reading it back waits for the device.

@@ -8,6 +8,7 @@ use burn::prelude::*;
 use burn::tensor::TensorData;
 use hotfire_core::seed::StreamRng;
 
+use crate::export::ExportLayer;
 use crate::ops::{Activation, Layer, mlp};
 use crate::{CompiledMlp, Mlp};
 
@@ -83,6 +84,11 @@ impl NoisyMlp {
     /// Whether hidden layers are normalised, so that [`NoisyMlp::layers`] is not the whole network.
     pub fn is_normalized(&self) -> bool {
         self.mean.is_normalized()
+    }
+
+    /// The layers without noise, for use outside, the last one with the activation `output`.
+    pub fn export(&self, output: Activation) -> Vec<ExportLayer> {
+        self.mean.export(output)
     }
 
     /// A snapshot for acting, with this noise; the means alone without.

@@ -1,4 +1,5 @@
-//! `hotfire report`: runs and sweeps as one self-contained page, with the plots as PNG and the numbers as CSV beside it.
+//! `hotfire report`: runs and sweeps as one self-contained page, with the plots as PNG and the numbers as CSV beside it:
+//! `numbers.csv` has a line for each run, `groups.csv` for each configuration, `curves.csv` for each step of the curves.
 
 mod compare;
 mod curves;
@@ -43,6 +44,9 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
         let shown = &task.groups[..task.groups.len().min(CURVES_SHOWN)];
         let curves = curves::all(shown, &metric);
         draw(&out, &stem, task, &curves)?;
+        if let Some(first) = curves.first() {
+            write_atomic(&out.join(format!("{stem}curves.csv")), curves_csv(shown, first).as_bytes())?;
+        }
         let target = args.target.or_else(|| threshold(task));
         sections.push(page::Section {
             name: task.name.clone(),
@@ -62,6 +66,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
         });
     }
     write_atomic(&out.join("numbers.csv"), csv(&tasks).as_bytes())?;
+    write_atomic(&out.join("groups.csv"), groups_csv(&sections).as_bytes())?;
     let failed = sweep.as_ref().map_or(Vec::new(), |sweep| sweep.failed.clone());
     let html = page::html(&title, &sections, &environment(&tasks), &failed)?;
     write_atomic(&out.join("index.html"), html.as_bytes())?;
@@ -176,6 +181,47 @@ fn csv(tasks: &[Task]) -> String {
                 let _ = writeln!(text, "{}", fields.join(","));
             }
         }
+    }
+    text
+}
+
+/// One line a configuration: the interquartile mean with its 95 % interval, medians of the rest.
+fn groups_csv(sections: &[page::Section]) -> String {
+    let mut text =
+        "task,configuration,objective,runs,interquartile_mean,low,high,mean,steps,wall_seconds,steps_per_second\n"
+            .to_owned();
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
+    for section in sections {
+        for row in &section.rows {
+            let interval = row.interquartile_mean;
+            let fields = [
+                quoted(&section.name),
+                quoted(&row.label),
+                section.objective.clone(),
+                row.runs.to_string(),
+                number(interval.map(|interval| interval.estimate)),
+                number(interval.map(|interval| interval.low)),
+                number(interval.map(|interval| interval.high)),
+                number(row.mean),
+                number(row.steps),
+                number(row.wall_seconds),
+                number(row.steps_per_second),
+            ];
+            let _ = writeln!(text, "{}", fields.join(","));
+        }
+    }
+    text
+}
+
+/// One line a step: for each configuration the mean and the middle half over the seeds.
+fn curves_csv(groups: &[Group], curves: &Curves) -> String {
+    let names =
+        groups.iter().flat_map(|group| ["", " low", " high"].map(|end| quoted(&format!("{}{end}", group.label))));
+    let mut text = format!("step,{}\n", names.collect::<Vec<_>>().join(","));
+    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
+    for (i, step) in curves.steps.iter().enumerate() {
+        let values = curves.groups.iter().flat_map(|curve| [curve.mean[i], curve.low[i], curve.high[i]].map(number));
+        let _ = writeln!(text, "{step},{}", values.collect::<Vec<_>>().join(","));
     }
     text
 }

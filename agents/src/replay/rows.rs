@@ -29,10 +29,15 @@ impl Rows {
     /// Rows in memory, or in an unnamed file below `directory`, which the system may page out.
     ///
     /// # Errors
-    /// If the file can't be made.
+    /// If the file can't be made, or so much memory is not free.
     pub fn new(count: usize, len: usize, directory: Option<&Path>) -> io::Result<Self> {
         let bytes = match directory {
-            None => Bytes::Memory(vec![0; count * len]),
+            None => {
+                // An allocation that fails ends the process, so that it is asked for first.
+                let bytes = count.checked_mul(len).ok_or(io::ErrorKind::OutOfMemory)?;
+                Vec::<u8>::new().try_reserve_exact(bytes).map_err(|_| too_large(bytes))?;
+                Bytes::Memory(vec![0; bytes])
+            }
             Some(directory) => {
                 let file = unnamed_file(directory)?;
                 file.set_len((count * len).max(1) as u64)?;
@@ -71,6 +76,12 @@ impl Rows {
     }
 }
 
+fn too_large(bytes: usize) -> io::Error {
+    let gigabytes = bytes as f64 / 1e9;
+    let mend = "keep fewer transitions, or name a replay_directory for a mapped file";
+    io::Error::new(io::ErrorKind::OutOfMemory, format!("{gigabytes:.1} GB are not free; {mend}"))
+}
+
 /// A new file whose name is removed at once, so that it goes with its last user, however the process ends.
 fn unnamed_file(directory: &Path) -> io::Result<File> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -79,4 +90,16 @@ fn unnamed_file(directory: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path)?;
     remove_file(&path)?;
     Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        let error = Rows::new(1 << 40, 1 << 20, None).unwrap_err().to_string();
+        assert!(error.contains("1152921504.6 GB are not free; keep fewer transitions"), "{error}");
+        assert!(Rows::new(usize::MAX, 2, None).is_err(), "the size itself is out of range");
+    }
 }
