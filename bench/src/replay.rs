@@ -17,13 +17,20 @@ const BATCH: usize = 64;
 /// A full memory of CartPole-v1, with the environments it was filled from and a batch of their actions.
 fn filled(n_step: usize, priority_exponent: Option<f64>) -> Result<(Replay, VecEnv, Buffer), Problem> {
     let mut envs = VecEnv::make("CartPole-v1", LANES, AutoresetMode::SameStep)?;
-    let config =
-        ReplayConfig { capacity: CAPACITY, n_step, gamma: 0.99, frames: 1, priority_exponent, directory: None };
+    let config = ReplayConfig {
+        capacity: CAPACITY,
+        n_step,
+        gamma: 0.99,
+        frames: 1,
+        mask_len: 0,
+        priority_exponent,
+        directory: None,
+    };
     let mut replay = Replay::new(envs.observation_space(), envs.action_space(), LANES, config)?;
     let mut random = RandomActions::new(envs.action_space(), LANES);
     let actions = Buffer::I32(vec![0; LANES]);
     envs.reset(0);
-    replay.begin(envs.observations());
+    replay.begin(envs.observations(), envs.action_masks());
     for _ in 0..CAPACITY / LANES + 1 {
         envs.step(random.next_batch())?;
         replay.push(&actions, (&envs).into());
