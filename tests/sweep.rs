@@ -30,6 +30,28 @@ fn sweep(file: &Path, out: &Path, jobs: u8) -> Command {
     command
 }
 
+/// The process that trains a run.
+fn trainer(run_dir: &Path) -> Option<rustix::process::Pid> {
+    let pids =
+        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let trains = |pid: &i32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).any(|word| word == run_dir.as_os_str().as_encoded_bytes())
+    };
+    pids.into_iter().find(trains).and_then(rustix::process::Pid::from_raw)
+}
+
+/// Waits for a process to train this run, and signals it.
+fn signal(run_dir: &Path, signal: rustix::process::Signal) {
+    for _ in 0..6000 {
+        if let Some(pid) = trainer(run_dir) {
+            return rustix::process::kill_process(pid, signal).unwrap();
+        }
+        sleep(Duration::from_millis(5));
+    }
+    panic!("{} was never trained", run_dir.display());
+}
+
 fn succeed(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -125,6 +147,34 @@ fn all_mistakes_are_told_at_once_before_anything_starts() {
     }
     assert!(!dir.path().join("out").exists(), "nothing was written");
 
+    let text = fs::read_to_string(&file).unwrap();
+    let wrong = "agent.gama = 0.9\ntrain.stepps = 10\n[space]\nagent.gamma = { values = [1.5, 0.9, 0.9] }\n\
+                 train.steps = { values = [1, 2] }\nagent.learning_rat = { values = [1, 1.0] }\nagent.clip_range = { values = [-1.0] }\n";
+    let text = text.split("train.final").next().unwrap().replace("seeds =", "sedes = [2]\nseeds =") + wrong;
+    let text =
+        text.replace("maximize", "up") + "[search]\nmethod = \"tpee\"\ntrails = 3\nretries = -1\n[slurm]\nmem = 3\n";
+    fs::write(&file, text).unwrap();
+    let output = sweep(&file, &dir.path().join("out"), 1).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    for mistake in [
+        "sedes: unknown key; did you mean seeds?",
+        "direction: unknown variant `up`, expected `maximize` or `minimize`",
+        "search.method: unknown variant `tpee`, expected one of `grid`, `random`, `tpe`",
+        "search.trails: unknown field `trails`",
+        "search.retries: ",
+        "slurm.mem: invalid type: integer `3`, expected a string",
+        "space.agent.gamma: values: 0.9 is listed twice",
+        "space.agent.learning_rat: values: 1.0 is listed twice",
+        "space.train.steps: is fixed in [overrides] too; leave it out of one of them",
+        "overrides.agent.gama: ",
+        "overrides.train.stepps: ",
+        "space.agent.clip_range: ",
+    ] {
+        assert!(said.contains(mistake), "{mistake} is not in\n{said}");
+    }
+    assert!(!dir.path().join("out").exists(), "nothing was written");
+
     let file =
         write_sweep(dir.path(), "", "[space]\nagent.gama = { values = [0.9] }\nagent.gamma = { values = [1.5] }\n");
     let output = sweep(&file, &dir.path().join("out"), 1).output().unwrap();
@@ -166,6 +216,113 @@ fn a_trial_that_takes_too_long_has_failed_and_is_tried_again_as_often_as_asked()
     assert_eq!(error.as_deref(), Some("took longer than 8 s"));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("failed, tried again"), "{said}");
+}
+
+#[test]
+fn a_trial_that_crashes_and_one_that_hangs_are_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let sections = "[search]\ntimeout_seconds = 20.0\nretries = 1\n[space]\nagent.gamma = { values = [0.9, 0.98] }\n";
+    let file = write_sweep(dir.path(), "", sections);
+    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096", "train.steps = 32768");
+    fs::write(&file, text).unwrap();
+    let out = fs::canonicalize(dir.path()).unwrap().join("out");
+    let child = sweep(&file, &out, 2).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    signal(&out.join("trials/0000-s1"), rustix::process::Signal::ABORT);
+    signal(&out.join("trials/0001-s1"), rustix::process::Signal::STOP);
+    let output = child.wait_with_output().unwrap();
+    succeed(&output);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("0000-s1 failed, tried again (gamma=0.9): signal: 6 (SIGABRT)"), "{said}");
+    assert!(said.contains("0001-s1 failed, tried again (gamma=0.98): took longer than 20 s"), "{said}");
+    let found = trials(&out);
+    assert!(found.values().all(|trial| trial.0 == "finished"), "{found:?}");
+}
+
+#[test]
+fn an_interrupted_sweep_stops_its_trials_and_goes_on_with_the_same_results() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "seeds = [1, 2]", SPACE);
+    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096", "train.steps = 16384");
+    fs::write(&file, text).unwrap();
+    let dir = fs::canonicalize(dir.path()).unwrap();
+    let (whole, stopped) = (dir.join("whole"), dir.join("stopped"));
+    succeed(&sweep(&file, &whole, 2).output().unwrap());
+    let child = sweep(&file, &stopped, 2).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let first = stopped.join("trials/0000-s1");
+    for _ in 0..6000 {
+        if first.join("checkpoints").exists() {
+            break;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    succeed(&output);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("not complete; the same command goes on"), "{output:?}");
+    assert_eq!(trainer(&first), None, "a trial was left behind");
+    let states: Vec<String> = trials(&stopped).into_values().map(|trial| trial.0).collect();
+    assert!(states.iter().all(|state| state == "open" || state == "finished"), "{states:?}");
+    assert!(states.contains(&"open".to_owned()), "the sweep was over before it was stopped");
+    succeed(&sweep(&file, &stopped, 2).output().unwrap());
+    assert_eq!(trials(&stopped), trials(&whole));
+    assert!(starts(&stopped).values().all(|starts| *starts == 1), "{:?}", starts(&stopped));
+}
+
+/// A small network, and one whose checkpoint takes more than eight megabytes and has a file of more than four.
+const SIZES: &str = "[space]\nagent.hidden = { values = [[64, 64], [640, 640]] }\n";
+
+#[test]
+fn a_trial_whose_checkpoint_exceeds_the_file_size_limit_has_failed_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "", SIZES);
+    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096", "train.steps = 2048");
+    fs::write(&file, text).unwrap();
+    let out = dir.path().join("out");
+    let mut limited = Command::new("bash");
+    let program = env!("CARGO_BIN_EXE_hotfire");
+    limited
+        .args(["-c", "ulimit -f 4096; exec \"$0\" sweep \"$1\" --out \"$2\" --jobs 2", program])
+        .arg(&file)
+        .arg(&out);
+    succeed(&limited.output().unwrap());
+    let found = trials(&out);
+    assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
+    let (state, _, error) = &found["trials/0001-s1"];
+    assert_eq!(state, "failed");
+    assert!(
+        error.as_deref().is_some_and(|error| error.contains("SIGXFSZ") || error.contains("File too large")),
+        "{error:?}"
+    );
+    // Without the limit, and with one more try, all is well.
+    let text = fs::read_to_string(&file).unwrap().replace("[space]", "[search]\nretries = 1\n[space]");
+    fs::write(&file, text).unwrap();
+    succeed(&sweep(&file, &out, 2).output().unwrap());
+    assert!(trials(&out).values().all(|trial| trial.0 == "finished"), "{:?}", trials(&out));
+}
+
+#[test]
+fn a_trial_that_fills_the_disk_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "", SIZES);
+    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096", "train.steps = 2048");
+    fs::write(&file, text).unwrap();
+    let out = dir.path().join("out");
+    fs::create_dir_all(out.join("trials")).unwrap();
+    // The mount is gone with its namespace.
+    let mount = "mount -t tmpfs -o size=8m tmpfs \"$2/trials\" || exit 99; exec \"$0\" sweep \"$1\" --out \"$2\"";
+    let mut small = Command::new("unshare");
+    small.args(["--mount", "bash", "-c", mount, env!("CARGO_BIN_EXE_hotfire")]).arg(&file).arg(&out);
+    let output = match small.output() {
+        Ok(output) if output.status.code() != Some(99) && out.join("sweep.sqlite").exists() => output,
+        refused => return eprintln!("skipped: no small disk can be mounted here: {refused:?}"),
+    };
+    succeed(&output);
+    let found = trials(&out);
+    assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
+    let (state, _, error) = &found["trials/0001-s1"];
+    assert_eq!(state, "failed");
+    assert!(error.as_deref().is_some_and(|error| error.contains("No space left on device")), "{error:?}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use hotfire_core::CoreError;
 use hotfire_core::error::nearest;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use crate::train::prepare;
@@ -142,27 +143,6 @@ pub enum Distribution {
     Int(i64, i64),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    base: PathBuf,
-    #[serde(default = "first_seed")]
-    seeds: Vec<u64>,
-    objective: String,
-    direction: Direction,
-    #[serde(default)]
-    overrides: Table,
-    #[serde(default)]
-    search: Search,
-    space: Table,
-    #[serde(default)]
-    slurm: Slurm,
-}
-
-fn first_seed() -> Vec<u64> {
-    vec![1]
-}
-
 /// Mistakes, gathered to be told together.
 struct Mistakes {
     file: String,
@@ -176,48 +156,90 @@ impl Mistakes {
             self.found.push(line);
         }
     }
+
+    /// Takes a key out of the file. One that is missing has its default, or is a mistake if it has none.
+    fn take<T: DeserializeOwned>(&mut self, table: &mut Table, key: &str, default: Option<T>) -> Option<T> {
+        let Some(value) = table.remove(key) else {
+            if default.is_none() {
+                self.add(key, "is missing");
+            }
+            return default;
+        };
+        match value.try_into() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.add(key, error.message());
+                None
+            }
+        }
+    }
+
+    /// Takes a section all of whose keys have defaults; a wrong key does not hide the next.
+    fn take_section<T: DeserializeOwned + Default>(&mut self, table: &mut Table, section: &str) -> T {
+        let keys: Table = self.take(table, section, Some(Table::new())).unwrap_or_default();
+        let before = self.found.len();
+        for (key, value) in &keys {
+            let alone = Table::from_iter([(key.clone(), value.clone())]);
+            if let Err(error) = alone.try_into::<T>() {
+                self.add(format!("{section}.{key}"), error.message().replace('\n', " "));
+            }
+        }
+        if self.found.len() > before { T::default() } else { keys.try_into().unwrap_or_default() }
+    }
 }
 
 impl SweepFile {
-    /// Reads and checks a sweep file; `base` is relative to it.
-    pub fn load(path: &Path) -> Result<Self, CoreError> {
-        Self::read(path, true)
+    /// Reads and checks a sweep file; `base` is relative to it. With a `device` the configs' own is not looked for on
+    /// this machine.
+    pub fn load(path: &Path, device: Option<&str>) -> Result<Self, CoreError> {
+        Self::read(path, true, device)
     }
 
     /// Reads a sweep file that was checked before; its base config may have gone since.
     pub fn reload(path: &Path) -> Result<Self, CoreError> {
-        Self::read(path, false)
+        Self::read(path, false, None)
     }
 
-    fn read(path: &Path, check: bool) -> Result<Self, CoreError> {
+    fn read(path: &Path, check: bool, device: Option<&str>) -> Result<Self, CoreError> {
         let text = std::fs::read_to_string(path).map_err(CoreError::io(path, "read"))?;
-        let raw: Raw = toml::from_str(&text).map_err(|error| {
+        let mut raw: Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
             CoreError::Usage(format!("{}:{line}: {}", path.display(), error.message().replace('\n', " ")))
         })?;
         let mut mistakes = Mistakes { file: path.display().to_string(), found: Vec::new() };
+        let unread = mistakes.take(&mut raw, "overrides", Some(Table::new())).unwrap_or_default();
         let mut overrides = Assignment::new();
-        flatten("", &raw.overrides, &mut |key, value| {
+        flatten("", &unread, &mut |key, value| {
             if let Value::Table(_) = value {
                 return false;
             }
             overrides.insert(key.to_owned(), value.clone());
             true
         });
+        let unread: Option<Table> = mistakes.take(&mut raw, "space", None);
         let mut space = BTreeMap::new();
-        flatten("", &raw.space, &mut |key, value| read_dimension(key, value, &mut space, &mut mistakes));
+        flatten("", &unread.unwrap_or_default(), &mut |key, value| {
+            read_dimension(key, value, &mut space, &mut mistakes)
+        });
+        let base: Option<PathBuf> = mistakes.take(&mut raw, "base", None);
         let file = Self {
-            base: path.parent().unwrap_or(Path::new("")).join(raw.base),
-            seeds: raw.seeds,
-            objective: raw.objective,
-            direction: raw.direction,
+            base: path.parent().unwrap_or(Path::new("")).join(base.clone().unwrap_or_default()),
+            seeds: mistakes.take(&mut raw, "seeds", Some(vec![1])).unwrap_or_else(|| vec![1]),
+            objective: mistakes.take(&mut raw, "objective", None).unwrap_or_else(|| "eval.mean".into()),
+            direction: mistakes.take(&mut raw, "direction", None).unwrap_or(Direction::Maximize),
             overrides,
-            search: raw.search,
+            search: mistakes.take_section(&mut raw, "search"),
             space,
-            slurm: raw.slurm,
+            slurm: mistakes.take_section(&mut raw, "slurm"),
         };
+        for key in raw.keys() {
+            match nearest(key, KEYS) {
+                Some(near) => mistakes.add(key, format!("unknown key; did you mean {near}?")),
+                None => mistakes.add(key, format!("unknown key; expected one of {}", KEYS.join(", "))),
+            }
+        }
         if check {
-            file.check(&mut mistakes);
+            file.check(base.is_some(), device, &mut mistakes);
         }
         if mistakes.found.is_empty() { Ok(file) } else { Err(CoreError::Usage(mistakes.found.join("\n"))) }
     }
@@ -246,7 +268,7 @@ impl SweepFile {
         sizes.product()
     }
 
-    fn check(&self, mistakes: &mut Mistakes) {
+    fn check(&self, has_base: bool, device: Option<&str>, mistakes: &mut Mistakes) {
         if self.seeds.is_empty() {
             mistakes.add("seeds", "expected at least one seed, found none");
         }
@@ -266,12 +288,52 @@ impl SweepFile {
                 mistakes.add(key, "the sweep's own seeds set it; list them in seeds = [...]");
             }
         }
-        let missing = mistakes.found.len();
-        self.check_config(&Assignment::new(), "base", mistakes);
-        if mistakes.found.len() == missing {
-            for (key, distribution) in &self.space {
-                for value in distribution.extremes() {
-                    self.check_config(&Assignment::from([(key.clone(), value)]), key, mistakes);
+        for key in self.space.keys().filter(|key| self.overrides.contains_key(*key)) {
+            mistakes.add(format!("space.{key}"), "is fixed in [overrides] too; leave it out of one of them");
+        }
+        if has_base {
+            self.check_configs(device, mistakes);
+        }
+    }
+
+    /// Makes the tasks of configs at the ends of the space, to see that they hold.
+    fn check_configs(&self, device: Option<&str>, mistakes: &mut Mistakes) {
+        let seed = self.seeds.first().copied().unwrap_or(1);
+        let make = |overrides: &[(&String, &Value)]| {
+            let mut words: Vec<String> = overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            words.push(format!("run.seed={seed}"));
+            prepare(&self.base, &words, device)
+        };
+        if let Err(error) = make(&[]) {
+            return mistakes.add("base", error);
+        }
+        let mut fixed: Vec<(&String, &Value)> = self.overrides.iter().collect();
+        match make(&fixed) {
+            Ok(prepared) => {
+                if self.search.pruner != Pruner::None && prepared.train.eval_interval == 0 {
+                    let problem = "needs evaluations during training; set train.eval_interval in [overrides]";
+                    mistakes.add("search.pruner", problem);
+                }
+            }
+            Err(together) => {
+                let before = mistakes.found.len();
+                for (key, value) in &fixed {
+                    if let Err(error) = make(&[(*key, *value)]) {
+                        mistakes.add(format!("overrides.{key}"), error);
+                    }
+                }
+                if mistakes.found.len() == before {
+                    mistakes.add("overrides", together);
+                }
+                // The space is looked at without them.
+                fixed.clear();
+            }
+        }
+        for (key, distribution) in self.space.iter().filter(|(key, _)| !self.overrides.contains_key(*key)) {
+            for value in distribution.extremes() {
+                let overrides = [&fixed[..], &[(key, &value)]].concat();
+                if let Err(error) = make(&overrides) {
+                    mistakes.add(format!("space.{key}"), error);
                 }
             }
         }
@@ -317,19 +379,6 @@ impl SweepFile {
                 .add("search.pruner", format!("needs an objective that evaluations measure, found {}", self.objective));
         }
     }
-
-    /// Makes a trial's task to see that its config holds.
-    fn check_config(&self, assignment: &Assignment, key: &str, mistakes: &mut Mistakes) {
-        let seed = self.seeds.first().copied().unwrap_or(1);
-        match prepare(&self.base, &self.trial_overrides(assignment, seed), None) {
-            Err(error) => mistakes.add(format!("space.{key}").replace("space.base", "base"), error),
-            Ok(prepared) if self.search.pruner != Pruner::None && prepared.train.eval_interval == 0 => {
-                mistakes
-                    .add("search.pruner", "needs evaluations during training; set train.eval_interval in [overrides]");
-            }
-            Ok(_) => {}
-        }
-    }
 }
 
 /// The dotted key by which evaluations during training log this objective.
@@ -361,6 +410,7 @@ fn flatten(parent: &str, table: &Table, leaf: &mut impl FnMut(&str, &Value) -> b
     }
 }
 
+const KEYS: [&str; 8] = ["base", "seeds", "objective", "direction", "overrides", "search", "space", "slurm"];
 const KINDS: [&str; 4] = ["values", "uniform", "log_uniform", "int"];
 
 /// Reads `{ values = [...] }` and its like; false for a table that only holds further keys.
@@ -399,10 +449,12 @@ fn distribution(kind: &str, argument: &Value) -> Result<Distribution, String> {
     let number = |value: &Value| value.as_float().or(value.as_integer().map(|x| x as f64));
     match (kind, list) {
         ("values", Some([])) => Err(wrong("at least one value")),
-        ("values", Some(values)) => match values.iter().enumerate().find(|(i, value)| values[..*i].contains(value)) {
-            Some((_, twice)) => Err(format!("values: {twice} is listed twice")),
-            None => Ok(Distribution::Values(values.to_vec())),
-        },
+        ("values", Some(values)) => {
+            match values.iter().enumerate().find(|(i, value)| values[..*i].iter().any(|other| same(other, value))) {
+                Some((_, twice)) => Err(format!("values: {twice} is listed twice")),
+                None => Ok(Distribution::Values(values.to_vec())),
+            }
+        }
         ("uniform" | "log_uniform", Some([low, high])) => {
             let (Some(low), Some(high)) = (number(low), number(high)) else { return Err(wrong("two numbers")) };
             if !(low < high && low.is_finite() && high.is_finite()) {
@@ -423,6 +475,12 @@ fn distribution(kind: &str, argument: &Value) -> Result<Distribution, String> {
             None => format!("unknown distribution {kind:?}; expected one of {}", KINDS.join(", ")),
         }),
     }
+}
+
+/// Whether two values mean the same in a config, where 1 stands for 1.0 too.
+fn same(a: &Value, b: &Value) -> bool {
+    let number = |value: &Value| value.as_float().or(value.as_integer().map(|x| x as f64));
+    a == b || number(a).is_some_and(|a| number(b) == Some(a))
 }
 
 impl Distribution {

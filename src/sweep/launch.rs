@@ -2,12 +2,14 @@
 //! checkpoint yet and goes on with one that has: whoever starts it again loses nothing.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use hotfire_core::run_dir::RunDir;
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::store::Trial;
 
@@ -22,19 +24,26 @@ pub enum Ended {
     Unseen,
 }
 
+/// Writes down who works on a trial.
+pub type Assign<'a> = dyn FnMut(&Trial, &str) -> anyhow::Result<()> + 'a;
+
 /// A place to run trials.
 pub trait Launcher {
     /// How many trials it takes at once.
     fn slots(&self) -> usize;
 
-    /// Starts trials whose run directories are ready, and returns for each who runs it if that is not this process.
-    fn start(&mut self, trials: &[Trial]) -> anyhow::Result<Vec<Option<String>>>;
+    /// Starts trials whose run directories are ready. Where they outlive this process, `assign` writes down a name with
+    /// a colon by which [`Self::adopt`] knows each, before it can have started.
+    fn start(&mut self, trials: &[Trial], assign: &mut Assign<'_>) -> anyhow::Result<()>;
 
     /// Takes over a trial that an earlier process started; false if it is not of this place.
     fn adopt(&mut self, trial: &Trial) -> bool;
 
     /// The trials, by id, that have ended since the last call.
     fn poll(&mut self) -> anyhow::Result<Vec<(String, Ended)>>;
+
+    /// Why a trial has not begun yet; `None` once it runs.
+    fn waits(&self, id: &str) -> Option<&str>;
 
     /// Ends a trial at once.
     fn kill(&mut self, id: &str);
@@ -70,7 +79,7 @@ impl Launcher for Local {
         self.jobs
     }
 
-    fn start(&mut self, trials: &[Trial]) -> anyhow::Result<Vec<Option<String>>> {
+    fn start(&mut self, trials: &[Trial], _: &mut Assign<'_>) -> anyhow::Result<()> {
         for trial in trials {
             let run_dir = RunDir::open(&trial.run_dir)?;
             let process = if run_dir.lock().is_err() {
@@ -93,7 +102,7 @@ impl Launcher for Local {
             };
             self.running.push((trial.id.clone(), process));
         }
-        Ok(vec![None; trials.len()])
+        Ok(())
     }
 
     fn adopt(&mut self, _: &Trial) -> bool {
@@ -116,11 +125,14 @@ impl Launcher for Local {
         Ok(ended)
     }
 
+    fn waits(&self, _: &str) -> Option<&str> {
+        None
+    }
+
     fn kill(&mut self, id: &str) {
         for (_, process) in self.running.iter_mut().filter(|(running, _)| running == id) {
+            process.signal(Signal::KILL);
             if let Process::Child(child, _) = process {
-                // A child that is gone already needs no kill.
-                let _ = child.kill();
                 let _ = child.wait();
             }
         }
@@ -129,26 +141,55 @@ impl Launcher for Local {
 
     fn leave(&mut self) -> bool {
         for (_, process) in &self.running {
-            if let Process::Child(child, _) = process
-                && let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw)
-            {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
-            }
+            process.signal(Signal::INT);
         }
         false
     }
+}
+
+impl Process {
+    /// One that is gone already needs no signal.
+    fn signal(&self, signal: Signal) {
+        let pid = match self {
+            Self::Child(child, _) => i32::try_from(child.id()).ok(),
+            Self::Orphan(run_dir) => trainer_of(run_dir.path()),
+        };
+        if let Some(pid) = pid.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// The process of this machine that trains a run, by its command line; `None` where there is no `/proc`.
+fn trainer_of(run_dir: &Path) -> Option<i32> {
+    let command = |pid: i32| fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let trains = |pid: &i32| {
+        let command = command(*pid);
+        let mut words = command.split(|byte| *byte == 0);
+        words.any(|word| word == b"--resume") && words.next() == Some(run_dir.as_os_str().as_encoded_bytes())
+    };
+    let entries = fs::read_dir("/proc").ok()?;
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(trains)
 }
 
 fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// An exit status with the last line that the process wrote.
+/// An exit status with the last line that the process wrote, or why it could not write any.
 pub fn describe(status: &str, log: &Path) -> String {
+    if let Err(error) = append(log).and_then(|mut file| file.write_all(b"\n").and_then(|()| file.sync_all())) {
+        return format!("{status}: {}: {error}", log.display());
+    }
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    let said = text.lines().rev().find(|line| line.contains("error:") || line.contains("panicked"));
-    match said.or(text.lines().rev().find(|line| !line.trim().is_empty())) {
-        Some(line) => format!("{status}: {}", line.trim()),
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let told = lines.iter().rposition(|line| line.contains("error:") || line.contains("panicked at"));
+    match told.or(lines.len().checked_sub(1)) {
+        // The message of a panic is on the line after its place.
+        Some(i) if lines[i].contains("panicked at") => {
+            format!("{status}: {}", lines[i..lines.len().min(i + 2)].join(" "))
+        }
+        Some(i) => format!("{status}: {}", lines[i]),
         None => status.to_owned(),
     }
 }

@@ -24,18 +24,23 @@ use serde_json::Value;
 
 pub use file::{Assignment, Direction, SweepFile, evaluation_metric};
 use launch::{Ended, Launcher, Local};
-use store::{NewTrial, Store, trial_id};
+use search::History;
+use store::{NewTrial, Outcome, Store, trial_id};
 pub use store::{State, Trial, read_trials};
-use table::Table;
+use table::{Progress, Table};
 
 use crate::cli::{LauncherKind, SweepArgs};
 use crate::train::{prepare, stop_on_interrupt};
 
+/// Configs are looked at, not run: that needs no other device.
+const CHECK_DEVICE: &str = "cpu";
 /// Time between two looks at the running trials.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 pub fn sweep(args: &SweepArgs) -> anyhow::Result<()> {
-    let file = SweepFile::load(&args.file)?;
+    // A cluster's front end lacks the devices of its nodes.
+    let device = (args.launcher == LauncherKind::Slurm).then_some(CHECK_DEVICE);
+    let file = SweepFile::load(&args.file, device)?;
     let stem = args.file.file_stem().unwrap_or_default();
     let dir = args.out.clone().unwrap_or_else(|| Path::new("runs").join("sweeps").join(stem));
     fs::create_dir_all(&dir).map_err(CoreError::io(&dir, "make the sweep's directory"))?;
@@ -46,7 +51,7 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<()> {
         LauncherKind::Local => Box::new(Local::new(program, args.jobs.unwrap_or(1).into())),
         LauncherKind::Slurm => {
             let jobs = args.jobs.map_or(64, usize::from);
-            Box::new(slurm::Cluster::new(program, &dir, jobs, file.slurm.clone())?)
+            Box::new(slurm::Cluster::new(program, &dir, jobs, file.clone())?)
         }
     };
     keep_definition(&args.file, &file, &dir)?;
@@ -87,7 +92,7 @@ struct Running {
 
 impl Sweep {
     fn open(file: SweepFile, dir: PathBuf) -> anyhow::Result<Self> {
-        let base = prepare(&file.base, &file.trial_overrides(&Assignment::new(), 0), None)?.resolved;
+        let base = prepare(&file.base, &file.trial_overrides(&Assignment::new(), 0), Some(CHECK_DEVICE))?.resolved;
         let definition = serde_json::json!({
             "base": trial_id(&base)?,
             "space": file.space.iter().map(|(key, values)| (key.clone(), values.to_string())).collect::<BTreeMap<_, _>>(),
@@ -105,6 +110,7 @@ impl Sweep {
     /// Runs trials until there are no more, or `stop` is set; whether all are done.
     fn run(&mut self, launcher: &mut dyn Launcher, table: &mut Table, stop: &AtomicBool) -> anyhow::Result<bool> {
         self.store.recover()?;
+        self.store.retry(self.file.search.retries)?;
         for trial in self.store.trials()? {
             if trial.state == State::Running && launcher.adopt(&trial) {
                 self.note_running(trial)?;
@@ -116,46 +122,40 @@ impl Sweep {
             }
             for (id, ended) in launcher.poll()? {
                 if let Some(running) = self.running.remove(&id) {
-                    self.end(&running.trial, ended, table)?;
+                    self.conclude(&running.trial, ended, table)?;
                 }
             }
             self.watch(launcher, table)?;
             let waiting = self.fill(launcher, table)?;
-            table.show(&self.store.trials()?, &self.progress());
+            if table.due() {
+                table.show(&self.store.trials()?, &self.progress(launcher));
+            }
             if self.running.is_empty() && !waiting {
-                return Ok(self.store.trials()?.iter().all(|trial| trial.state != State::Open));
+                let ended = |trial: &Trial| !matches!(trial.state, State::Open | State::Running);
+                return Ok(self.store.trials()?.iter().all(ended));
             }
             sleep(LOOK_EVERY);
         }
     }
 
-    /// Starts as many trials as there is room for; whether another process still works on some.
+    /// Starts as many trials as there is room for; whether there may be more to do when none of ours runs.
     fn fill(&mut self, launcher: &mut dyn Launcher, table: &mut Table) -> anyhow::Result<bool> {
         let over = self.file.search.max_seconds.is_some_and(|most| self.started.elapsed().as_secs_f64() > most);
         let mut batch = Vec::new();
         while !over && self.running.len() + batch.len() < launcher.slots() {
             let file = &self.file;
             let Some(trial) = self.store.claim(|trials| next_trials(file, trials))? else { break };
-            batch.push(trial);
+            match self.write_config(&trial) {
+                Ok(()) => batch.push(trial),
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    let outcome = Outcome { state: State::Failed, objective: None, error: Some(&error) };
+                    self.end(&trial, &outcome, table)?;
+                }
+            }
         }
         if !batch.is_empty() {
-            let mut ready = Vec::new();
-            for trial in batch {
-                match self.write_config(&trial) {
-                    Ok(()) => ready.push(trial),
-                    Err(error) => {
-                        self.store.end(&trial.id, State::Failed, None, Some(&format!("{error:#}")))?;
-                        table.note(&trial, State::Failed, None, Some(&format!("{error:#}")));
-                    }
-                }
-            }
-            let workers = launcher.start(&ready)?;
-            for (trial, worker) in ready.into_iter().zip(workers) {
-                if let Some(worker) = worker {
-                    self.store.assign(&trial.id, &worker)?;
-                }
-                self.note_running(trial)?;
-            }
+            self.start(batch, launcher)?;
             return Ok(true);
         }
         if over || !self.running.is_empty() {
@@ -168,6 +168,30 @@ impl Sweep {
             _ => false,
         });
         Ok(others)
+    }
+
+    fn start(&mut self, mut batch: Vec<Trial>, launcher: &mut dyn Launcher) -> anyhow::Result<()> {
+        let mut workers = HashMap::new();
+        let store = &mut self.store;
+        let started = launcher.start(&batch, &mut |trial, worker| {
+            store.assign(&trial.id, worker)?;
+            workers.insert(trial.id.clone(), worker.to_owned());
+            Ok(())
+        });
+        for trial in &mut batch {
+            if let Some(worker) = workers.remove(&trial.id) {
+                trial.worker = Some(worker);
+            }
+        }
+        match started {
+            Ok(()) => batch.into_iter().try_for_each(|trial| self.note_running(trial)),
+            Err(error) => {
+                for trial in &batch {
+                    self.store.release(trial)?;
+                }
+                Err(error)
+            }
+        }
     }
 
     fn note_running(&mut self, trial: Trial) -> anyhow::Result<()> {
@@ -184,8 +208,8 @@ impl Sweep {
         }
         let mut overrides = self.file.trial_overrides(&trial.assignment, trial.seed);
         overrides.push(format!("run.dir={}", self.dir.join("trials").display()));
-        overrides.push(format!("run.name={}", trial.run_dir.file_name().unwrap_or_default().to_string_lossy()));
-        let prepared = prepare(&self.file.base, &overrides, None)?;
+        overrides.push(format!("run.name={}", trial.name()));
+        let prepared = prepare(&self.file.base, &overrides, Some(CHECK_DEVICE))?;
         fs::create_dir_all(&trial.run_dir).map_err(CoreError::io(&trial.run_dir, "make"))?;
         write_atomic(&trial.run_dir.join("config.toml"), prepared.resolved.as_bytes())?;
         Ok(())
@@ -196,6 +220,9 @@ impl Sweep {
         let direction = self.file.direction;
         let mut over = Vec::new();
         for (id, running) in &mut self.running {
+            if launcher.waits(id).is_some() {
+                running.since = Instant::now();
+            }
             if let Some(limit) = self.file.search.timeout_seconds
                 && running.since.elapsed().as_secs_f64() > limit
             {
@@ -217,55 +244,49 @@ impl Sweep {
         }
         for (id, state, objective, error) in over {
             launcher.kill(&id);
-            let Some(running) = self.running.remove(&id) else { continue };
-            match (state, error) {
-                (State::Failed, Some(error)) => self.fail(&running.trial, &error, table)?,
-                _ => {
-                    self.store.end(&id, state, objective, None)?;
-                    table.note(&running.trial, state, objective, None);
-                }
+            let Some(Running { trial, .. }) = self.running.remove(&id) else { continue };
+            match error {
+                Some(error) => self.fail(&trial, &error, table)?,
+                None => self.end(&trial, &Outcome { state, objective, error: None }, table)?,
             }
         }
         Ok(())
     }
 
     /// Notes the outcome of a trial whose process has ended.
-    fn end(&mut self, trial: &Trial, ended: Ended, table: &mut Table) -> anyhow::Result<()> {
+    fn conclude(&mut self, trial: &Trial, ended: Ended, table: &mut Table) -> anyhow::Result<()> {
         let summary = fs::read(trial.run_dir.join("summary.json")).ok();
         let summary = summary.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
         let status = summary.as_ref().and_then(|value| serde_json::from_value::<Summary>(value.clone()).ok());
         match (status.map(|summary| (summary.status, summary.error)), ended) {
             (Some((Status::Finished, _)), Ended::Success | Ended::Unseen) => {
-                let summary = summary.unwrap_or_default();
-                match objective(&summary, &self.file.objective) {
+                match objective(&summary.unwrap_or_default(), &self.file.objective) {
                     Ok(value) => {
-                        self.store.end(&trial.id, State::Finished, Some(value), None)?;
-                        table.note(trial, State::Finished, Some(value), None);
-                        Ok(())
+                        let outcome = Outcome { state: State::Finished, objective: Some(value), error: None };
+                        self.end(trial, &outcome, table)
                     }
                     Err(problem) => self.fail(trial, &problem, table),
                 }
             }
-            (Some((Status::Failed, error)), ended) => {
-                let why = match ended {
-                    Ended::Failure(why) => why,
-                    _ => "failed".to_owned(),
-                };
-                self.fail(trial, &error.unwrap_or(why), table)
-            }
+            (Some((Status::Failed, Some(error))), _) => self.fail(trial, &error, table),
             (_, Ended::Failure(why)) => self.fail(trial, &why, table),
-            (_, Ended::Success | Ended::Unseen) => self.store.release(&trial.id),
+            (Some((Status::Failed, None)), _) => self.fail(trial, "failed", table),
+            (Some((Status::Interrupted, _)), _) | (_, Ended::Unseen) => self.store.release(trial),
+            (None, Ended::Success) => self.fail(trial, "ended well but left no summary.json", table),
         }
     }
 
-    fn fail(&mut self, trial: &Trial, error: &str, table: &mut Table) -> anyhow::Result<()> {
-        let failures = self.store.count_failure(&trial.id)?;
-        if failures <= self.file.search.retries {
-            table.note(trial, State::Open, None, Some(error));
-            return self.store.release(&trial.id);
+    fn end(&mut self, trial: &Trial, outcome: &Outcome<'_>, table: &mut Table) -> anyhow::Result<()> {
+        if self.store.end(trial, outcome)? {
+            table.note(trial, outcome.state, outcome.objective, outcome.error);
         }
-        self.store.end(&trial.id, State::Failed, None, Some(error))?;
-        table.note(trial, State::Failed, None, Some(error));
+        Ok(())
+    }
+
+    fn fail(&mut self, trial: &Trial, error: &str, table: &mut Table) -> anyhow::Result<()> {
+        if let Some(state) = self.store.fail(trial, error, self.file.search.retries)? {
+            table.note(trial, state, None, Some(error));
+        }
         Ok(())
     }
 
@@ -279,29 +300,40 @@ impl Sweep {
             for (id, ended) in launcher.poll()? {
                 if let Some(running) = self.running.remove(&id) {
                     let quiet = &mut Table::new(&self.file, &self.dir, true);
-                    self.end(&running.trial, ended, quiet)?;
+                    self.conclude(&running.trial, ended, quiet)?;
                 }
             }
             sleep(LOOK_EVERY);
         }
-        for id in self.running.keys() {
+        for (id, running) in &self.running {
             launcher.kill(id);
-            self.store.release(id)?;
+            self.store.release(&running.trial)?;
         }
         Ok(false)
     }
 
-    /// Of each running trial: its id, and its last evaluation.
-    fn progress(&self) -> Vec<(String, Option<f64>, Duration)> {
-        let last = |running: &Running| running.evaluations.last().map(|value| self.file.direction.signed(*value));
-        self.running.iter().map(|(id, running)| (id.clone(), last(running), running.since.elapsed())).collect()
+    /// How far each running trial is.
+    fn progress(&self, launcher: &dyn Launcher) -> Vec<Progress> {
+        let progress = |(id, running): (&String, &Running)| Progress {
+            id: id.clone(),
+            waits: launcher.waits(id).map(str::to_owned),
+            time: running.since.elapsed(),
+            last: running.evaluations.last().map(|value| self.file.direction.signed(*value)),
+        };
+        let mut all: Vec<Progress> = self.running.iter().map(progress).collect();
+        all.sort_by_key(|Progress { id, .. }| (self.running[id].trial.configuration, self.running[id].trial.seed));
+        all
     }
 }
 
 /// The next configuration's trials, one a seed; none when the search is over.
 fn next_trials(file: &SweepFile, trials: &[Trial]) -> anyhow::Result<Vec<NewTrial>> {
+    let mut by_configuration: HashMap<usize, Vec<&Trial>> = HashMap::new();
+    for trial in trials {
+        by_configuration.entry(trial.configuration).or_default().push(trial);
+    }
     for configuration in 0..file.configurations() {
-        let known: Vec<&Trial> = trials.iter().filter(|trial| trial.configuration == configuration).collect();
+        let known = by_configuration.get(&configuration).map_or(&[][..], Vec::as_slice);
         let missing: Vec<u64> =
             file.seeds.iter().copied().filter(|seed| !known.iter().any(|trial| trial.seed == *seed)).collect();
         if missing.is_empty() {
@@ -315,17 +347,18 @@ fn next_trials(file: &SweepFile, trials: &[Trial]) -> anyhow::Result<Vec<NewTria
             },
         };
         let trial = |seed: u64| -> anyhow::Result<NewTrial> {
-            let prepared = prepare(&file.base, &file.trial_overrides(&assignment, seed), None)?;
+            let overrides = file.trial_overrides(&assignment, seed);
+            let prepared = prepare(&file.base, &overrides, Some(CHECK_DEVICE))?;
             let run_dir = format!("trials/{configuration:04}-s{seed}");
-            Ok(NewTrial {
-                id: trial_id(&prepared.resolved)?,
-                configuration,
-                seed,
-                assignment: assignment.clone(),
-                run_dir,
-            })
+            let id = trial_id(&prepared.resolved)?;
+            Ok(NewTrial { id, configuration, seed, assignment: assignment.clone(), run_dir })
         };
-        return missing.into_iter().map(trial).collect();
+        let mut new = missing.into_iter().map(trial).collect::<anyhow::Result<Vec<_>>>()?;
+        // Another configuration may come out as the same config.
+        new.retain(|new| !trials.iter().any(|trial| trial.id == new.id));
+        if !new.is_empty() {
+            return Ok(new);
+        }
     }
     Ok(Vec::new())
 }
@@ -333,10 +366,14 @@ fn next_trials(file: &SweepFile, trials: &[Trial]) -> anyhow::Result<Vec<NewTria
 /// A point of the space that was not tried yet; `None` if none turns up, as in a small space that is used up.
 fn new_assignment(file: &SweepFile, configuration: usize, trials: &[Trial]) -> Option<Assignment> {
     const TRIES: usize = 1000;
-    let history = history(file.direction, trials);
+    let in_progress = |trial: &&Trial| matches!(trial.state, State::Open | State::Running);
+    let mut running: Vec<Assignment> =
+        trials.iter().filter(in_progress).map(|trial| trial.assignment.clone()).collect();
+    running.dedup();
+    let known = History { measured: history(file.direction, trials), running };
     let used: HashSet<String> = trials.iter().map(|trial| format!("{:?}", trial.assignment)).collect();
     (0..TRIES)
-        .map(|again| search::propose(file, configuration + again * 1_000_003, &history))
+        .map(|again| search::propose(&file.search, &file.space, configuration + again * 1_000_003, &known))
         .find(|assignment| !used.contains(&format!("{assignment:?}")))
 }
 
@@ -367,4 +404,83 @@ pub fn objective(summary: &Value, key: &str) -> Result<f64, String> {
         let known = table.as_object().map(|table| table.keys().cloned().collect::<Vec<_>>().join(", "));
         format!("summary.json has no number at {key}; there is {}", known.unwrap_or_else(|| "nothing".into()))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Runs a sweep of one configuration with a shell script in the place of the program that trains.
+    fn sweep_with(script: &str, head: &str, dir: &Path) -> Vec<Trial> {
+        let base = fs::canonicalize("configs/ppo-cartpole-cleanrl.toml").unwrap();
+        let path = dir.join("sweep.toml");
+        let text = format!(
+            "base = {base:?}\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n{head}\n\
+             [space]\nagent.gamma = {{ values = [0.9] }}\n"
+        );
+        fs::write(&path, text).unwrap();
+        let program = dir.join("program");
+        fs::write(&program, format!("#!/bin/sh\nrun=$4\n{script}")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let file = SweepFile::load(&path, Some(CHECK_DEVICE)).unwrap();
+        let mut table = Table::new(&file, dir, true);
+        let mut sweep = Sweep::open(file, dir.to_owned()).unwrap();
+        assert!(sweep.run(&mut Local::new(program, 2), &mut table, &AtomicBool::new(false)).unwrap());
+        sweep.store.trials().unwrap()
+    }
+
+    fn errors(trials: &[Trial]) -> Vec<&str> {
+        trials.iter().map(|trial| trial.error.as_deref().unwrap_or("none")).collect()
+    }
+
+    #[test]
+    fn a_trial_that_panics_or_ends_without_a_result_has_failed_with_what_it_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "case $run in\n\
+            *-s1) printf \"thread 'main' panicked at a.rs:1:2:\\nindex out of bounds\\nnote: a backtrace\\n\" >&2; exit 101;;\n\
+            *-s2) echo working; kill -SEGV $$;;\n\
+            *-s3) exit 0;;\nesac\n";
+        let trials = sweep_with(script, "seeds = [1, 2, 3]", dir.path());
+        assert!(trials.iter().all(|trial| trial.state == State::Failed));
+        let errors = errors(&trials);
+        assert_eq!(errors[0], "exit status: 101: thread 'main' panicked at a.rs:1:2: index out of bounds");
+        assert!(errors[1].starts_with("signal: 11 (SIGSEGV)") && errors[1].ends_with(": working"), "{}", errors[1]);
+        assert_eq!(errors[2], "ended well but left no summary.json");
+    }
+
+    #[test]
+    fn failed_trials_are_tried_again_when_more_tries_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "echo tried >> $run/tries\nexit 1\n";
+        let tries = || fs::read_to_string(dir.path().join("trials/0000-s1/tries")).unwrap().lines().count();
+        sweep_with(script, "", dir.path());
+        assert_eq!(tries(), 1);
+        sweep_with(script, "", dir.path());
+        assert_eq!(tries(), 1, "it had its one try");
+        let trials = sweep_with(script, "search.retries = 2", dir.path());
+        assert_eq!((trials[0].state, tries()), (State::Failed, 3));
+    }
+
+    #[test]
+    fn configurations_that_come_out_the_same_are_run_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = fs::canonicalize("configs/ppo-cartpole-cleanrl.toml").unwrap();
+        let path = dir.path().join("sweep.toml");
+        // The name of a run is no part of what it computes.
+        let text = format!(
+            "base = {base:?}\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n[space]\n\
+             run.threads = {{ values = [1, 2] }}\nagent.gamma = {{ values = [0.9, 0.98] }}\n"
+        );
+        fs::write(&path, text).unwrap();
+        let file = SweepFile::load(&path, Some(CHECK_DEVICE)).unwrap();
+        let mut store = Store::open(dir.path(), "").unwrap();
+        let mut count = 0;
+        while let Some(trial) = store.claim(|trials| next_trials(&file, trials)).unwrap() {
+            store.end(&trial, &Outcome { state: State::Finished, objective: Some(1.0), error: None }).unwrap();
+            count += 1;
+        }
+        assert_eq!(count, 2);
+    }
 }

@@ -9,7 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
-use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
 use super::file::Assignment;
@@ -91,6 +91,13 @@ pub struct Trial {
     pub worker: Option<String>,
     pub objective: Option<f64>,
     pub error: Option<String>,
+}
+
+impl Trial {
+    /// The name of its run.
+    pub fn name(&self) -> String {
+        self.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }
 
 /// The hash of a trial's resolved config, which holds its seed. What changes no result is left out.
@@ -223,29 +230,43 @@ impl Store {
         })
     }
 
-    /// Notes that a trial failed, and returns how often it has.
-    pub fn count_failure(&mut self, id: &str) -> anyhow::Result<u32> {
+    /// Gives a trial back, to be gone on with later.
+    pub fn release(&mut self, trial: &Trial) -> anyhow::Result<()> {
+        self.end(trial, &Outcome { state: State::Open, objective: None, error: None })?;
+        Ok(())
+    }
+
+    /// Notes that a trial failed; with at most `retries` failures before this one it is open again. The state it has
+    /// now, or `None` if it was ended by another process.
+    pub fn fail(&mut self, trial: &Trial, error: &str, retries: u32) -> anyhow::Result<Option<State>> {
         self.write(|transaction| {
-            let query = "UPDATE trials SET failures = failures + 1 WHERE id = ?1 RETURNING failures";
-            Ok(transaction.query_row(query, [id], |row| row.get(0))?)
+            let failures = transaction
+                .query_row(
+                    "UPDATE trials SET failures = failures + 1
+                     WHERE id = ?1 AND state = 'running' AND worker IS ?2 RETURNING failures",
+                    params![trial.id, trial.worker],
+                    |row| row.get::<_, u32>(0),
+                )
+                .optional()?;
+            let Some(failures) = failures else { return Ok(None) };
+            let state = if failures <= retries { State::Open } else { State::Failed };
+            end(transaction, trial, &Outcome { state, objective: None, error: Some(error) })?;
+            Ok(Some(state))
         })
     }
 
-    /// Gives a trial back, to be gone on with later.
-    pub fn release(&mut self, id: &str) -> anyhow::Result<()> {
-        self.end(id, State::Open, None, None)
-    }
-
-    /// Notes how a trial ended.
-    pub fn end(&mut self, id: &str, state: State, objective: Option<f64>, error: Option<&str>) -> anyhow::Result<()> {
+    /// Opens failed trials that have not been tried as often as is asked now.
+    pub fn retry(&mut self, retries: u32) -> anyhow::Result<()> {
         self.write(|transaction| {
-            transaction.execute(
-                "UPDATE trials SET state = ?2, objective = ?3, error = ?4, ended = ?5, worker = NULL
-                 WHERE id = ?1 AND state = 'running'",
-                params![id, state.name(), objective, error, now()],
-            )?;
+            let query = "UPDATE trials SET state = 'open' WHERE state = 'failed' AND failures <= ?1";
+            transaction.execute(query, [retries])?;
             Ok(())
         })
+    }
+
+    /// Notes how a trial ended; false if another process has done so, or has taken the trial since.
+    pub fn end(&mut self, trial: &Trial, outcome: &Outcome<'_>) -> anyhow::Result<bool> {
+        self.write(|transaction| end(transaction, trial, outcome))
     }
 
     /// Notes evaluations that a trial made while it trains.
@@ -280,6 +301,22 @@ impl Store {
         }
         Ok(curves)
     }
+}
+
+/// How a trial ended.
+pub struct Outcome<'a> {
+    pub state: State,
+    pub objective: Option<f64>,
+    pub error: Option<&'a str>,
+}
+
+fn end(connection: &Connection, trial: &Trial, outcome: &Outcome<'_>) -> anyhow::Result<bool> {
+    let changed = connection.execute(
+        "UPDATE trials SET state = ?3, objective = ?4, error = ?5, ended = ?6, worker = NULL
+         WHERE id = ?1 AND state = 'running' AND worker IS ?2",
+        params![trial.id, trial.worker, outcome.state.name(), outcome.objective, outcome.error, now()],
+    )?;
+    Ok(changed > 0)
 }
 
 /// A trial to be added.

@@ -1,6 +1,6 @@
 //! What a sweep shows while it runs: a live table in a terminal, a line for each ended trial elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _, stderr};
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossterm::cursor::MoveToPreviousLine;
 use crossterm::queue;
 use crossterm::terminal::{self, Clear, ClearType};
+use toml::Value;
 
 use super::Direction;
 use super::file::{Assignment, SweepFile};
@@ -17,6 +18,18 @@ use super::store::{State, Trial};
 
 const REDRAW_EVERY: Duration = Duration::from_millis(250);
 const BEST_SHOWN: usize = 5;
+/// Lines of the live table besides the running trials and the best configurations.
+const OTHER_LINES: usize = 5;
+
+/// How far a running trial is.
+pub struct Progress {
+    pub id: String,
+    /// Why it has not begun yet.
+    pub waits: Option<String>,
+    pub time: Duration,
+    /// Its last evaluation.
+    pub last: Option<f64>,
+}
 
 /// The sweep as a person sees it.
 pub struct Table {
@@ -54,24 +67,28 @@ impl Table {
             return;
         }
         self.erase();
-        let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = trial.name();
         let how = if state == State::Open { "failed, tried again" } else { state.name() };
         let objective = objective.map_or(String::new(), |value| format!(", {} {}", self.objective, short(value)));
         let error = error.map_or(String::new(), |error| format!(": {error}"));
         eprintln!("{name} {how}{objective} ({}){error}", describe(&trial.assignment));
     }
 
-    /// Draws the table anew, where there is a terminal.
-    pub fn show(&mut self, trials: &[Trial], running: &[(String, Option<f64>, Duration)]) {
-        if !self.live || self.last_drawn.is_some_and(|last| last.elapsed() < REDRAW_EVERY) {
-            return;
-        }
+    /// Whether there is a terminal, and the table on it is old.
+    pub fn due(&self) -> bool {
+        self.live && self.last_drawn.is_none_or(|last| last.elapsed() >= REDRAW_EVERY)
+    }
+
+    /// Draws the table anew.
+    pub fn show(&mut self, trials: &[Trial], running: &[Progress]) {
         self.last_drawn = Some(Instant::now());
-        let width = terminal::size().map_or(80, |(columns, _)| usize::from(columns));
-        let text = self.text(trials, running);
+        let (width, height) = terminal::size().map_or((80, 24), |(w, h)| (usize::from(w), usize::from(h)));
+        // What has left the screen could not be drawn over: a line is kept for the cursor.
+        let room = height.saturating_sub(OTHER_LINES + BEST_SHOWN + 1).max(1);
+        let text = self.text(trials, running, room);
         self.erase();
         let mut out = stderr().lock();
-        for line in text.lines() {
+        for line in text.lines().take(height.saturating_sub(1)) {
             let line: String = line.chars().take(width.saturating_sub(1)).collect();
             let _ = writeln!(out, "{line}");
             self.lines += 1;
@@ -85,7 +102,8 @@ impl Table {
         }
     }
 
-    fn text(&self, trials: &[Trial], running: &[(String, Option<f64>, Duration)]) -> String {
+    /// `room` is the number of lines for running trials.
+    fn text(&self, trials: &[Trial], running: &[Progress], room: usize) -> String {
         let mut text = String::new();
         let count = |state| trials.iter().filter(|trial| trial.state == state).count();
         let total = self.configurations * self.seeds;
@@ -96,17 +114,28 @@ impl Table {
             }
         }
         let _ = writeln!(text, "; {}", clock(self.started.elapsed()));
-        for (id, value, time) in running {
+        let (waiting, working): (Vec<&Progress>, Vec<&Progress>) =
+            running.iter().partition(|progress| progress.waits.is_some());
+        if let Some(reason) = waiting.first().and_then(|progress| progress.waits.as_deref()) {
+            let reason = if matches!(reason, "" | "None") { String::new() } else { format!(" ({reason})") };
+            let _ = writeln!(text, "  {} of them wait in the queue{reason}", waiting.len());
+        }
+        if !working.is_empty() {
+            let _ = writeln!(text, "  {:<10} {:>7}  {:>10}  configuration", "trial", "time", self.objective);
+        }
+        for Progress { id, time, last, .. } in working.iter().take(room) {
             if let Some(trial) = trials.iter().find(|trial| trial.id == *id) {
-                let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let value = value.map_or("-".into(), short);
-                let _ =
-                    writeln!(text, "  {name:<10} {:>7}  {value:>10}  {}", clock(*time), describe(&trial.assignment));
+                let (name, last) = (trial.name(), last.map_or("-".into(), short));
+                let _ = writeln!(text, "  {name:<10} {:>7}  {last:>10}  {}", clock(*time), describe(&trial.assignment));
             }
+        }
+        if working.len() > room {
+            let _ = writeln!(text, "  and {} more", working.len() - room);
         }
         let best = best(self.direction, trials);
         if !best.is_empty() {
-            let _ = writeln!(text, "best {} so far, mean over seeds", self.objective);
+            let seeds = if self.seeds > 1 { format!(", mean over {} seeds", self.seeds) } else { String::new() };
+            let _ = writeln!(text, "best {} so far{seeds}", self.objective);
             for (assignment, value) in best.iter().take(BEST_SHOWN) {
                 let _ = writeln!(text, "  {:>10}  {}", short(*value), describe(assignment));
             }
@@ -120,10 +149,9 @@ impl Table {
         if self.quiet {
             return;
         }
-        print!("{}", self.text(trials, &[]));
+        print!("{}", self.text(trials, &[], 0));
         for trial in trials.iter().filter(|trial| trial.state == State::Failed) {
-            let name = trial.run_dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            println!("{name} failed: {}", trial.error.as_deref().unwrap_or("nobody knows why"));
+            println!("{} failed: {}", trial.name(), trial.error.as_deref().unwrap_or("nobody knows why"));
         }
         match (complete, runs_on) {
             (true, _) => println!("done; see hotfire report {}", self.dir.display()),
@@ -140,13 +168,15 @@ pub fn best(direction: Direction, trials: &[Trial]) -> Vec<(Assignment, f64)> {
     found.into_iter().map(|(assignment, score)| (assignment, direction.signed(score))).collect()
 }
 
-/// `key=value` pairs.
+/// `key=value` pairs, the sections of the keys left out where that leaves them different.
 pub fn describe(assignment: &Assignment) -> String {
-    let pairs: BTreeMap<&str, String> = assignment
-        .iter()
-        .map(|(key, value)| (key.as_str(), value.as_float().map_or_else(|| value.to_string(), short)))
-        .collect();
-    pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+    let last = |key: &str| key.rsplit('.').next().unwrap_or(key).to_owned();
+    let unique = assignment.keys().map(|key| last(key)).collect::<BTreeSet<_>>().len() == assignment.len();
+    let pair = |(key, value): (&String, &Value)| {
+        let key = if unique { last(key) } else { key.clone() };
+        format!("{key}={}", value.as_float().map_or_else(|| value.to_string(), short))
+    };
+    assignment.iter().map(pair).collect::<Vec<_>>().join(" ")
 }
 
 /// A number with four digits that matter.
@@ -156,7 +186,9 @@ pub fn short(value: f64) -> String {
         let text = format!("{value:.digits$}");
         if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
     } else {
-        format!("{value:.3e}")
+        let text = format!("{value:.3e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
     }
 }
 
