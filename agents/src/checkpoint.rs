@@ -31,6 +31,31 @@ pub(crate) fn load_optimizer<M: Module>(
     optimizer.load(module, AdamRecord { steps, moments }).map_err(|problem| misfit(from, name, problem))
 }
 
+/// Writes a module and the optimizer that steps it as `NAME.safetensors` and `NAME-optimizer.safetensors`; returns the
+/// optimizer's step count, to be kept with the agent's numbers.
+pub(crate) fn save_learned<M: Module>(
+    to: &mut CheckpointWriter,
+    name: &str,
+    module: &M,
+    optimizer: &Adam,
+) -> Result<u64, CoreError> {
+    to.module(&format!("{name}.safetensors"), module)?;
+    save_optimizer(to, &format!("{name}-optimizer.safetensors"), optimizer, module)
+}
+
+/// Restores the optimizer and returns the module that [`save_learned`] wrote; `module` has its shape.
+pub(crate) fn load_learned<M: Module>(
+    from: &CheckpointReader,
+    name: &str,
+    module: &M,
+    optimizer: &mut Adam,
+    steps: u64,
+) -> Result<M, CoreError> {
+    let module = from.module(&format!("{name}.safetensors"), module.clone())?;
+    load_optimizer(from, &format!("{name}-optimizer.safetensors"), optimizer, &module, steps)?;
+    Ok(module)
+}
+
 /// Writes the state of the environments.
 pub(crate) fn save_envs(to: &mut CheckpointWriter, envs: &VecEnv) -> Result<(), CoreError> {
     let mut state = StateWriter::default();

@@ -23,7 +23,7 @@ use hotfire_nn::distributions::squashed::SquashedSample;
 use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
+use crate::checkpoint::{load_learned, save_learned};
 use crate::experience::{ActionMap, Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join};
@@ -397,44 +397,28 @@ impl Agent for Sac {
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        to.module("actor.safetensors", &self.actor)?;
-        to.module("critics.safetensors", &self.critics)?;
-        to.module("target-critics.safetensors", &self.target_critics)?;
-        to.module("temperature.safetensors", &self.temperature)?;
-        self.experience.save(to)?;
+        let Experience { step, updates, .. } = self.experience;
         let state = State {
-            step: self.experience.step,
-            updates: self.experience.updates,
-            actor_steps: save_optimizer(to, "actor-optimizer.safetensors", &self.actor_optimizer, &self.actor)?,
-            critic_steps: save_optimizer(to, "critic-optimizer.safetensors", &self.critic_optimizer, &self.critics)?,
-            temperature_steps: save_optimizer(
-                to,
-                "temperature-optimizer.safetensors",
-                &self.temperature_optimizer,
-                &self.temperature,
-            )?,
+            step,
+            updates,
+            actor_steps: save_learned(to, "actor", &self.actor, &self.actor_optimizer)?,
+            critic_steps: save_learned(to, "critics", &self.critics, &self.critic_optimizer)?,
+            temperature_steps: save_learned(to, "temperature", &self.temperature, &self.temperature_optimizer)?,
         };
+        to.module("target-critics.safetensors", &self.target_critics)?;
+        self.experience.save(to)?;
         to.json("agent.json", &state)
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
-        let actor = from.module("actor.safetensors", self.actor.clone())?;
-        let critics = from.module("critics.safetensors", self.critics.clone())?;
         let target_critics = from.module("target-critics.safetensors", self.target_critics.clone())?;
-        let temperature = from.module("temperature.safetensors", self.temperature.clone())?;
-        let steps = state.actor_steps;
-        load_optimizer(from, "actor-optimizer.safetensors", &mut self.actor_optimizer, &actor, steps)?;
-        let steps = state.critic_steps;
-        load_optimizer(from, "critic-optimizer.safetensors", &mut self.critic_optimizer, &critics, steps)?;
-        let steps = state.temperature_steps;
-        load_optimizer(
-            from,
-            "temperature-optimizer.safetensors",
-            &mut self.temperature_optimizer,
-            &temperature,
-            steps,
-        )?;
+        let optimizer = &mut self.actor_optimizer;
+        let actor = load_learned(from, "actor", &self.actor, optimizer, state.actor_steps)?;
+        let optimizer = &mut self.critic_optimizer;
+        let critics = load_learned(from, "critics", &self.critics, optimizer, state.critic_steps)?;
+        let optimizer = &mut self.temperature_optimizer;
+        let temperature = load_learned(from, "temperature", &self.temperature, optimizer, state.temperature_steps)?;
         self.experience.load(from)?;
         (self.actor, self.critics, self.target_critics, self.temperature) =
             (actor, critics, target_critics, temperature);

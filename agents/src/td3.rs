@@ -19,7 +19,7 @@ use hotfire_nn::ops::mlp;
 use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
+use crate::checkpoint::{load_learned, save_learned};
 use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join};
@@ -323,30 +323,27 @@ impl Agent for Td3 {
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        to.module("actor.safetensors", &self.actor)?;
+        let Experience { step, updates, .. } = self.experience;
+        let state = State {
+            step,
+            updates,
+            actor_steps: save_learned(to, "actor", &self.actor, &self.actor_optimizer)?,
+            critic_steps: save_learned(to, "critics", &self.critics, &self.critic_optimizer)?,
+        };
         to.module("target-actor.safetensors", &self.target_actor)?;
-        to.module("critics.safetensors", &self.critics)?;
         to.module("target-critics.safetensors", &self.target_critics)?;
         self.experience.save(to)?;
-        let state = State {
-            step: self.experience.step,
-            updates: self.experience.updates,
-            actor_steps: save_optimizer(to, "actor-optimizer.safetensors", &self.actor_optimizer, &self.actor)?,
-            critic_steps: save_optimizer(to, "critic-optimizer.safetensors", &self.critic_optimizer, &self.critics)?,
-        };
         to.json("agent.json", &state)
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
-        let actor = from.module("actor.safetensors", self.actor.clone())?;
         let target_actor = from.module("target-actor.safetensors", self.target_actor.clone())?;
-        let critics = from.module("critics.safetensors", self.critics.clone())?;
         let target_critics = from.module("target-critics.safetensors", self.target_critics.clone())?;
-        let steps = state.actor_steps;
-        load_optimizer(from, "actor-optimizer.safetensors", &mut self.actor_optimizer, &actor, steps)?;
-        let steps = state.critic_steps;
-        load_optimizer(from, "critic-optimizer.safetensors", &mut self.critic_optimizer, &critics, steps)?;
+        let optimizer = &mut self.actor_optimizer;
+        let actor = load_learned(from, "actor", &self.actor, optimizer, state.actor_steps)?;
+        let optimizer = &mut self.critic_optimizer;
+        let critics = load_learned(from, "critics", &self.critics, optimizer, state.critic_steps)?;
         self.experience.load(from)?;
         (self.actor, self.target_actor) = (actor, target_actor);
         (self.critics, self.target_critics) = (critics, target_critics);

@@ -15,6 +15,8 @@ use crate::sweep::{Direction, objective};
 
 /// Keys of `[run]` that tell runs of one configuration apart.
 const OWN_KEYS: [&str; 5] = ["seed", "name", "dir", "device", "threads"];
+/// Keys that name the algorithm or the model.
+const NAME_KEYS: [&str; 2] = ["agent.algorithm", "model.name"];
 /// How deep run directories are looked for below a given folder.
 const DEPTH: usize = 3;
 
@@ -160,13 +162,16 @@ fn groups(runs: Vec<Run>, objective: &str, direction: Direction) -> Vec<Group> {
         groups.entry(run.configuration().into_iter().collect()).or_default().push(run);
     }
     let varying = varying_keys(groups.keys());
+    let names: BTreeSet<&String> =
+        groups.keys().flatten().filter(|(key, _)| NAME_KEYS.contains(&key.as_str())).map(|(_, name)| name).collect();
+    let names_tell = names.len() == groups.len();
     let mut groups: Vec<Group> = groups
         .into_iter()
         .map(|(configuration, mut runs)| {
             runs.sort_by_key(Run::seed);
             let configuration: BTreeMap<String, String> = configuration.into_iter().collect();
             let scores = runs.iter().filter_map(|run| run.number(objective)).collect();
-            let label = label(&configuration, &varying, &runs);
+            let label = label(&configuration, &varying, names_tell, &runs);
             Group { label, configuration, runs, scores }
         })
         .collect();
@@ -194,14 +199,24 @@ pub fn varying_keys<'a>(configurations: impl Iterator<Item = &'a Vec<(String, St
     values.keys().filter(|key| varies(key)).map(|key| (*key).to_owned()).collect()
 }
 
-fn label(configuration: &BTreeMap<String, String>, varying: &BTreeSet<String>, runs: &[Run]) -> String {
+/// What runs of one configuration are called: by the algorithm's or model's name if no other has it, else by the keys
+/// that differ.
+fn label(
+    configuration: &BTreeMap<String, String>,
+    varying: &BTreeSet<String>,
+    names_tell: bool,
+    runs: &[Run],
+) -> String {
     const MOST: usize = 5;
-    let algorithm = ["agent.algorithm", "model.name"].into_iter().find_map(|key| configuration.get(key));
+    let algorithm = NAME_KEYS.into_iter().find_map(|key| configuration.get(key));
     let algorithm = algorithm.map(|name| name.trim_matches('"').to_owned());
-    let differs = ["agent.algorithm", "model.name"].iter().any(|key| varying.contains(*key));
+    let differs = NAME_KEYS.iter().any(|key| varying.contains(*key));
+    if let (Some(name), true, true) = (&algorithm, differs, names_tell) {
+        return name.clone();
+    }
     let pairs: Vec<String> = varying
         .iter()
-        .filter(|key| *key != "agent.algorithm" && *key != "model.name")
+        .filter(|key| !NAME_KEYS.contains(&key.as_str()))
         .filter_map(|key| {
             configuration.get(key).map(|value| format!("{}={value}", key.rsplit('.').next().unwrap_or(key)))
         })
