@@ -111,7 +111,7 @@ pub struct SampleArgs {
     #[arg(value_name = "KEY=VALUE")]
     pub options: Vec<String>,
     /// Number of samples.
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     pub count: Option<usize>,
     /// The picture to write.
     #[arg(long, value_name = "FILE.png")]
@@ -220,7 +220,7 @@ pub struct SimilarArgs {
     /// The text file, a sentence a line.
     pub file: PathBuf,
     /// Number of lines to show.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = at_least_one)]
     pub count: usize,
     /// Where to compute: auto, cpu, cuda, cuda:N, wgpu or wgpu:N.
     #[arg(long)]
@@ -368,10 +368,10 @@ pub struct FramesArgs {
     #[arg(long)]
     pub out: PathBuf,
     /// Number of pictures.
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = at_least_one)]
     pub count: usize,
     /// Environment steps between two pictures.
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     pub every: usize,
     /// Seed of the episodes; the run's own without it.
     #[arg(long)]
@@ -397,4 +397,8 @@ pub enum EnvCommand {
         #[arg(long, default_value_t = 0.0, requires = "trace")]
         tolerance: f64,
     },
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "expected a whole number above 0".into())
 }

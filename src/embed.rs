@@ -40,6 +40,9 @@ pub fn embed(args: &EmbedArgs) -> anyhow::Result<()> {
 pub fn similar(args: &SimilarArgs) -> anyhow::Result<()> {
     let embedder = embedder(&args.model, args.device.as_deref())?;
     let lines = lines(&args.file)?;
+    if args.query.trim().is_empty() {
+        return Err(CoreError::Usage("expected what to look for, found an empty query".into()).into());
+    }
     let query = embedder.embed(&[&args.query], 1).map_err(CoreError::Usage)?.remove(0);
     let embeddings = embedder.embed(&lines, BATCH).map_err(CoreError::Usage)?;
     for (line, cosine) in rank(&query.vector, &embeddings).into_iter().take(args.count) {

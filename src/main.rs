@@ -1,5 +1,6 @@
 //! The `hotfire` command: trains, evaluates and samples agents and models, and tells what there is.
 
+mod allocator;
 mod attention;
 mod bench;
 mod cli;
@@ -21,10 +22,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use hotfire_core::CoreError;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_freed_memory();
     leave_quietly_when_nobody_reads();
     let result = match cli::Cli::parse().command {
         cli::Command::Train(args) => train::train(&args),
@@ -49,11 +48,20 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", message(&error));
             let code = error.downcast_ref::<CoreError>().map_or(1, CoreError::exit_code);
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }
     }
+}
+
+/// The error and its causes, without those that the text before them names already.
+fn message(error: &anyhow::Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.contains(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 /// Ends the program, as other programs do, where the reader of its output has gone: `hotfire list | head`.
