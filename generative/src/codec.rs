@@ -58,7 +58,8 @@ impl Encoder {
     pub fn new(shape: &CodecShape, outputs: usize, rng: &mut StreamRng, device: &Device) -> Self {
         let channels: Vec<usize> = [&shape.image[..1], &shape.channels].concat();
         let pairs = channels.windows(2);
-        let convolutions = pairs.map(|c| Conv2d::new([c[0], c[1]], 3, 2, 1, Activation::Relu, rng, device)).collect();
+        let convolutions =
+            pairs.map(|c| Conv2d::new([c[0], c[1]], 3, 2, 1, Activation::Relu, rng, device).he()).collect();
         let inner = shape.inner().iter().product::<usize>() + shape.condition;
         let widths: Vec<usize> = [&[inner][..], &shape.hidden, &[outputs]].concat();
         Self { convolutions, dense: dense(&widths, Activation::Identity, rng, device) }
@@ -93,7 +94,8 @@ impl Decoder {
         let count = shape.channels.len();
         let convolutions = (0..count).rev().map(|i| {
             let activation = if i == 0 { output } else { Activation::Relu };
-            ConvTranspose2d::new([channels[i + 1], channels[i]], 4, 2, 1, activation, rng, device)
+            let layer = ConvTranspose2d::new([channels[i + 1], channels[i]], 4, 2, 1, activation, rng, device);
+            if i == 0 { layer } else { layer.he() }
         });
         Self { dense, convolutions: convolutions.collect(), inner }
     }
@@ -109,8 +111,12 @@ impl Decoder {
 
 fn dense(widths: &[usize], last: Activation, rng: &mut StreamRng, device: &Device) -> Vec<Linear> {
     let count = widths.len() - 1;
-    let activation = |l| if l + 1 == count { last } else { Activation::Relu };
-    (0..count).map(|l| Linear::new([widths[l], widths[l + 1]], activation(l), rng, device)).collect()
+    let layer = |l: usize| {
+        let activation = if l + 1 == count { last } else { Activation::Relu };
+        let layer = Linear::new([widths[l], widths[l + 1]], activation, rng, device);
+        if activation == Activation::Relu { layer.he() } else { layer }
+    };
+    (0..count).map(layer).collect()
 }
 
 fn beside(x: Tensor<2>, condition: Option<Tensor<2>>) -> Tensor<2> {
