@@ -11,8 +11,7 @@ use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::seed::stream;
 use hotfire_core::task::{Evaluation, Headline, Task};
-use hotfire_nn::{Adam, AdamConfig, AdamRecord, ema, warmed_up};
-use serde::{Deserialize, Serialize};
+use hotfire_nn::{AdamConfig, ema, warmed_up};
 
 use super::config::DiffusionConfig;
 use super::network::{MlpDenoiser, Network};
@@ -22,6 +21,7 @@ use super::schedule::{Process, Spacing};
 use super::targets::Target;
 use super::unet::{UNet, UNetConfig};
 use crate::data::{Batches, Data, Images, Points, load};
+use crate::learner::Learner;
 use crate::metrics::{SampleScores, sliced_wasserstein};
 use crate::model::{Model, ModelSetting, SampleReport, SampleRequest};
 use crate::registry::ModelSpec;
@@ -46,27 +46,19 @@ pub struct Diffusion {
     config: DiffusionConfig,
     seed: u64,
     total_steps: u64,
-    step: u64,
     device: Device,
     process: Process,
     target: Target,
     data: Source,
-    network: Network,
+    learner: Learner<Network>,
+    /// The average of the weights, which samples are drawn with.
     average: Network,
-    optimizer: Adam,
 }
 
 /// What is learned.
 enum Source {
     Pictures { batches: Batches, test: Arc<Images>, classes: usize, digits: bool },
     Points { points: Points, batch_size: usize },
-}
-
-/// What a checkpoint holds besides the networks and the moments.
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: u64,
-    optimizer_steps: u64,
 }
 
 impl Diffusion {
@@ -116,14 +108,16 @@ impl Diffusion {
                 Source::Pictures { batches, .. } => setting.steps(batches.per_epoch()),
                 Source::Points { .. } => setting.total_steps,
             },
-            step: 0,
             process: config.process(),
             target: config.target(),
             average: network.valid(),
-            optimizer: Adam::new(AdamConfig { max_grad_norm: Some(config.max_grad_norm), ..AdamConfig::default() }),
+            learner: Learner::new(
+                "network",
+                network,
+                AdamConfig { max_grad_norm: Some(config.max_grad_norm), ..AdamConfig::default() },
+            ),
             device,
             data,
-            network,
             config,
         })
     }
@@ -149,7 +143,7 @@ impl Diffusion {
 
     /// The next batch: data `[N, D]` (pictures from -1 to 1) and classes, some withheld.
     fn next_batch(&mut self) -> (Vec<f32>, Vec<Option<u32>>) {
-        let step = self.step;
+        let step = self.learner.step;
         match &mut self.data {
             Source::Pictures { batches, classes, .. } => {
                 batches.seek(step);
@@ -175,7 +169,7 @@ impl Diffusion {
     /// Adds noise to a batch and measures the network's weighted error.
     fn loss(&self, data: &[f32], classes: &[Option<u32>]) -> Tensor<1> {
         let (n, dim) = (classes.len(), self.dim());
-        let mut rng = stream(self.seed, "noise", self.step);
+        let mut rng = stream(self.seed, "noise", self.learner.step);
         let shift = rng.uniform_f64();
         let (mut input, mut target) = (vec![0.0f32; n * dim], vec![0.0f32; n * dim]);
         let (mut times, mut weights) = (Vec::with_capacity(n), Vec::with_capacity(n));
@@ -195,7 +189,7 @@ impl Diffusion {
             weights.push(p.weight as f32);
         }
         let device = self.device.clone().autodiff();
-        let output = self.network.forward(input, self.shape(), &times, classes, &device);
+        let output = self.learner.net().forward(input, self.shape(), &times, classes, &device);
         let target = Tensor::from_data(TensorData::new(target, [n, dim]), &device);
         let errors: Tensor<2> = (output - target).square().mean_dim(1);
         (errors * Tensor::from_data(TensorData::new(weights, [n, 1]), &device)).mean()
@@ -236,20 +230,19 @@ impl Diffusion {
 
 impl Task for Diffusion {
     fn step(&self) -> u64 {
-        self.step
+        self.learner.step
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
         let (data, classes) = self.next_batch();
         let loss = self.loss(&data, &classes);
+        let step = self.learner.step;
+        let learning_rate = self.config.learning_rate.value(step as f64 / self.total_steps as f64);
+        let (loss, gradient_norm) = self.learner.descend(loss, learning_rate);
+        let decay = warmed_up(self.config.ema_decay, step);
+        self.average = ema(self.average.clone(), self.learner.net(), decay);
         let mut metrics = Metrics::new();
-        metrics.push("loss", f64::from(loss.clone().into_scalar::<f32>()));
-        let learning_rate = self.config.learning_rate.value(self.step as f64 / self.total_steps as f64);
-        let (network, gradient_norm) = self.optimizer.step(self.network.clone(), loss.backward(), learning_rate);
-        self.network = network;
-        let decay = warmed_up(self.config.ema_decay, self.step);
-        self.average = ema(self.average.clone(), &self.network, decay);
-        self.step += 1;
+        metrics.push("loss", loss);
         metrics.push("grad_norm", gradient_norm);
         metrics.push("learning_rate", learning_rate);
         Ok(metrics)
@@ -296,8 +289,9 @@ impl Task for Diffusion {
         let mut film = Film::default();
         match &self.data {
             Source::Points { points, .. } => {
-                // Karras' spacing shows the part of the way on which something is to be seen.
-                let sampling = Sampling { steps: sampling.steps.max(40), spacing: Spacing::Karras, ..sampling };
+                // The spacing that shows the part of the way on which something is to be seen.
+                let spacing = if self.process == Process::Line { Spacing::Uniform } else { Spacing::Karras };
+                let sampling = Sampling { steps: sampling.steps.max(40), spacing, ..sampling };
                 self.sampler().sample(&self.classes_in_turn(POINTS), &sampling, seed, Some(&mut film))?;
                 let real = self.real_points(*points, "comparison points", POINTS);
                 pictures::density_film(dir, &film, &real)
@@ -333,25 +327,14 @@ impl Task for Diffusion {
     }
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        let record = self.optimizer.record(&self.network);
-        to.module("network.safetensors", &self.network)?;
-        to.module("average.safetensors", &self.average)?;
-        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
-        to.arrays("optimizer.safetensors", &moments)?;
-        to.json("model.json", &State { step: self.step, optimizer_steps: record.steps })
+        self.learner.save(to)?;
+        to.module("average.safetensors", &self.average)
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
-        let state: State = from.json("model.json")?;
-        let network = from.module("network.safetensors", self.network.clone())?;
         let average = from.module("average.safetensors", self.average.clone())?;
-        let moments = from.arrays("optimizer.safetensors")?.into_iter().collect();
-        self.optimizer
-            .load(&network, AdamRecord { steps: state.optimizer_steps, moments })
-            .map_err(|problem| CoreError::Checkpoint { path: from.path().join("optimizer.safetensors"), problem })?;
-        self.network = network;
+        self.learner.load(from)?;
         self.average = average;
-        self.step = state.step;
         Ok(())
     }
 
@@ -423,9 +406,6 @@ impl Model for Diffusion {
         let points = matches!(self.data, Source::Points { .. });
         let columns = if self.classes() > 0 && class.is_none() { self.classes() } else { 8 };
         let count = request.count.unwrap_or(if points { POINTS } else { 8 * columns });
-        if count == 0 {
-            return Err(CoreError::Usage("--count: expected at least 1, found 0".into()));
-        }
         let path = request.out.clone().unwrap_or_else(|| "samples.png".into());
         if let Some(hidden) = hidden {
             self.inpaint(&path, request.count.unwrap_or(8), &hidden, &sampling, request.seed)?;
@@ -493,7 +473,7 @@ mod tests {
     fn guidance_of_one_is_the_conditional_model_and_zero_the_unconditional() {
         let mut model = model(&[]);
         (0..3).for_each(|_| drop(model.iterate().unwrap()));
-        model.average = model.network.valid();
+        model.average = model.learner.net().valid();
         let sampler = model.sampler();
         let draw = |class: Option<u32>, guidance| {
             let sampling = Sampling { steps: 3, guidance, ..model.config.sampling() };
