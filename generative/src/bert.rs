@@ -51,8 +51,6 @@ pub struct BertConfig {
     pub mask: f64,
     /// Probability of dropping an element while training.
     pub dropout: f64,
-    /// Pairs of a batch.
-    pub batch_size: usize,
     /// Largest learning rate.
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
@@ -78,7 +76,6 @@ impl Default for BertConfig {
             block: 64,
             mask: 0.15,
             dropout: 0.1,
-            batch_size: 16,
             learning_rate: 1e-3,
             min_learning_rate: 1e-5,
             warmup: 100,
@@ -97,7 +94,6 @@ impl BertConfig {
             ("heads", self.heads, 1),
             ("width", self.width, 1),
             ("block", self.block, 8),
-            ("batch_size", self.batch_size, 1),
             ("eval_batches", self.eval_batches, 1),
         ] {
             if value < least {
@@ -211,10 +207,14 @@ fn mask_tokens(ids: &mut [u32], special: &Special, vocab_size: usize, share: f64
     targets
 }
 
+/// Pairs of a batch, without another choice in `[train]`.
+const BATCH: usize = 16;
+
 /// BERT's pre-training as a task.
 pub struct Bert {
     config: BertConfig,
     seed: u64,
+    batch_size: usize,
     device: Device,
     corpus: Corpus,
     special: Special,
@@ -257,6 +257,7 @@ impl Bert {
         };
         Ok(Self {
             seed: setting.seed,
+            batch_size: setting.batch_size_or(BATCH),
             learner: Learner::new(net, &config.optimizer(), setting.total_steps),
             device,
             corpus,
@@ -269,9 +270,9 @@ impl Bert {
 
     fn batch(&self, passages: &Passages, mut rng: StreamRng, device: &Device) -> Masked {
         let vocab_size = self.corpus.tokenizer.vocab_size();
-        let mut sequences = Vec::with_capacity(self.config.batch_size);
+        let mut sequences = Vec::with_capacity(self.batch_size);
         let (mut masked, mut next) = (Vec::new(), Vec::new());
-        for _ in 0..self.config.batch_size {
+        for _ in 0..self.batch_size {
             let (a, b, follows) = passages.pair(self.config.block, &mut rng);
             let (mut ids, segments) = self.special.wrap(&a, Some(&b));
             masked.push(mask_tokens(&mut ids, &self.special, vocab_size, self.config.mask, &mut rng));
@@ -314,14 +315,14 @@ fn hits(logits: Tensor<2>, targets: &[i64]) -> usize {
 
 impl Task for Bert {
     fn step(&self) -> u64 {
-        self.learner.step
+        self.learner.step()
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let step = self.learner.step;
+        let step = self.learner.step();
         let masked = self.batch(&self.train, stream(self.seed, "batches", step), &self.device);
         let mut dropout = Dropout::new(self.config.dropout, stream(self.seed, "dropout", step));
-        let (fill, next) = self.predict(&self.learner.net, &masked, &mut dropout);
+        let (fill, next) = self.predict(self.learner.net(), &masked, &mut dropout);
         let next_loss = ops::cross_entropy(next, &masked.next);
         let mut metrics = Metrics::new();
         metrics.push("train_next_sentence_loss", f64::from(next_loss.clone().into_scalar::<f32>()));
@@ -338,7 +339,7 @@ impl Task for Bert {
     }
 
     fn evaluate(&mut self, _episodes: u32) -> Result<Evaluation, CoreError> {
-        let net = self.learner.net.valid();
+        let net = self.learner.net().valid();
         let device = self.device.clone().inner();
         let unigram = self.unigram();
         let (mut nats, mut right, mut guessed, mut tokens) = (0.0, 0, 0, 0);
@@ -420,7 +421,7 @@ impl Model for Bert {
         if places.is_empty() {
             return Err(CoreError::Usage("--prompt: expected a text with [MASK] in it, found none".into()));
         }
-        let net = self.learner.net.valid();
+        let net = self.learner.net().valid();
         let segments = vec![0; ids.len()];
         let batch = Batch::new(&[(ids.clone(), segments)], self.special.pad, &self.device.clone().inner());
         let x = net.encoder.forward(&batch, &mut Dropout::off());
@@ -445,7 +446,7 @@ impl Model for Bert {
 
     fn embedder(&self) -> Result<Embedder, CoreError> {
         Ok(Embedder::new(
-            self.learner.net.encoder.valid(),
+            self.learner.net().encoder.valid(),
             self.corpus.tokenizer.clone(),
             self.special,
             self.config.block,

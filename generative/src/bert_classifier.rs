@@ -48,8 +48,6 @@ pub struct ClassifierConfig {
     pub min_words: usize,
     /// Probability of dropping an element while training.
     pub dropout: f64,
-    /// Sentences of a batch.
-    pub batch_size: usize,
     /// Largest learning rate.
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
@@ -71,7 +69,6 @@ impl Default for ClassifierConfig {
             max_tokens: 64,
             min_words: 4,
             dropout: 0.1,
-            batch_size: 16,
             learning_rate: 1e-4,
             min_learning_rate: 0.0,
             warmup: 20,
@@ -84,9 +81,7 @@ impl Default for ClassifierConfig {
 
 impl ClassifierConfig {
     fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
-        for (key, value, least) in
-            [("max_tokens", self.max_tokens, 3), ("min_words", self.min_words, 1), ("batch_size", self.batch_size, 1)]
-        {
+        for (key, value, least) in [("max_tokens", self.max_tokens, 3), ("min_words", self.min_words, 1)] {
             if value < least {
                 return Err(document.out_of_range(&format!("model.{key}"), format!("at least {least}"), value));
             }
@@ -128,10 +123,14 @@ impl ClassifierNet {
 /// A sentence's tokens and its class.
 type Example = (Vec<u32>, i64);
 
+/// Sentences of a batch, without another choice in `[train]`.
+const BATCH: usize = 16;
+
 /// The classifier as a task.
 pub struct BertClassifier {
     config: ClassifierConfig,
     seed: u64,
+    batch_size: usize,
     device: Device,
     tokenizer: Tokenizer,
     special: Special,
@@ -211,6 +210,7 @@ impl BertClassifier {
             ClassifierNet { encoder, classes: Projection::new([width, classes.len()], true, 0.02, &mut rng, &device) };
         Ok(Self {
             seed: setting.seed,
+            batch_size: setting.batch_size_or(BATCH),
             learner: Learner::new(net, &config.optimizer(), setting.total_steps),
             device,
             tokenizer,
@@ -263,17 +263,17 @@ fn load_pretrained(path: &Path, device: &Device) -> Result<Start, CoreError> {
 
 impl Task for BertClassifier {
     fn step(&self) -> u64 {
-        self.learner.step
+        self.learner.step()
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let step = self.learner.step;
+        let step = self.learner.step();
         let mut rng = stream(self.seed, "batches", step);
         // Classes are drawn evenly, so that a long text does not outweigh a short one.
         let of_class: Vec<Vec<&Example>> = (0..self.classes.len())
             .map(|class| self.train.iter().filter(|(_, c)| *c == class as i64).collect())
             .collect();
-        let examples: Vec<&Example> = (0..self.config.batch_size)
+        let examples: Vec<&Example> = (0..self.batch_size)
             .map(|_| {
                 let class = &of_class[rng.below(self.classes.len() as u32) as usize];
                 class[rng.below(class.len() as u32) as usize]
@@ -281,14 +281,14 @@ impl Task for BertClassifier {
             .collect();
         let (batch, targets) = self.batch(&examples, &self.device);
         let mut dropout = Dropout::new(self.config.dropout, stream(self.seed, "dropout", step));
-        let loss = ops::cross_entropy(self.learner.net.forward(&batch, &mut dropout), &targets);
+        let loss = ops::cross_entropy(self.learner.net().forward(&batch, &mut dropout), &targets);
         let mut metrics = Metrics::new();
         self.learner.update(loss, &mut metrics);
         Ok(metrics)
     }
 
     fn evaluate(&mut self, _episodes: u32) -> Result<Evaluation, CoreError> {
-        let net = self.learner.net.valid();
+        let net = self.learner.net().valid();
         let device = self.device.clone().inner();
         let mut order: Vec<&Example> = self.validation.iter().collect();
         order.sort_by_key(|(ids, _)| ids.len());
@@ -348,7 +348,7 @@ impl Model for BertClassifier {
         let mut ids = self.tokenizer.encode(prompt).map_err(|p| CoreError::Usage(format!("--prompt: {p}")))?;
         ids.truncate(self.max_tokens - 2);
         let (batch, _) = self.batch(&[&(ids, 0)], &self.device.clone().inner());
-        let probabilities = ops::softmax(self.learner.net.valid().forward(&batch, &mut Dropout::off()));
+        let probabilities = ops::softmax(self.learner.net().valid().forward(&batch, &mut Dropout::off()));
         let probabilities: Vec<f32> = probabilities.into_data().try_into_vec().expect("32-bit floats");
         for (class, p) in self.classes.iter().zip(&probabilities) {
             (request.text)(&format!("{:5.1} % {class}\n", 100.0 * p));
@@ -357,7 +357,7 @@ impl Model for BertClassifier {
     }
 
     fn embedder(&self) -> Result<Embedder, CoreError> {
-        let encoder = self.learner.net.encoder.valid();
+        let encoder = self.learner.net().encoder.valid();
         let device = self.device.clone().inner();
         Ok(Embedder::new(encoder, self.tokenizer.clone(), self.special, self.max_tokens, device))
     }

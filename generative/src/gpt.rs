@@ -67,8 +67,6 @@ pub struct GptConfig {
     pub bias: bool,
     /// Probability of dropping an element while training.
     pub dropout: f64,
-    /// Sequences of a batch.
-    pub batch_size: usize,
     /// Largest learning rate.
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
@@ -93,7 +91,6 @@ impl Default for GptConfig {
             positions: Positions::Learned,
             bias: false,
             dropout: 0.0,
-            batch_size: 12,
             learning_rate: 1e-3,
             min_learning_rate: 1e-4,
             warmup: 100,
@@ -106,13 +103,9 @@ impl Default for GptConfig {
 
 impl GptConfig {
     fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
-        for (key, value) in [
-            ("layers", self.layers),
-            ("heads", self.heads),
-            ("width", self.width),
-            ("block", self.block),
-            ("batch_size", self.batch_size),
-        ] {
+        for (key, value) in
+            [("layers", self.layers), ("heads", self.heads), ("width", self.width), ("block", self.block)]
+        {
             if value == 0 {
                 return Err(document.out_of_range(&format!("model.{key}"), "at least 1", value));
             }
@@ -219,10 +212,14 @@ impl GptNet {
     }
 }
 
+/// Sequences of a batch, without another choice in `[train]`.
+const BATCH: usize = 12;
+
 /// GPT as a task.
 pub struct Gpt {
     config: GptConfig,
     seed: u64,
+    batch_size: usize,
     device: Device,
     corpus: Corpus,
     learner: Learner<GptNet>,
@@ -250,6 +247,7 @@ impl Gpt {
         let net = GptNet::new(&config, vocab_size, &mut stream(setting.seed, "network", 0), &device);
         Ok(Self {
             seed: setting.seed,
+            batch_size: setting.batch_size_or(BATCH),
             device,
             learner: Learner::new(net, &config.optimizer(), setting.total_steps),
             corpus,
@@ -270,7 +268,7 @@ impl Gpt {
 
     /// The loss over all of a text, cut into windows of the block's length.
     fn measure(&self, name: &str, split: &Split) -> Metrics {
-        let net = self.learner.net.valid();
+        let net = self.learner.net().valid();
         let device = self.device.clone().inner();
         let block = self.config.block;
         let windows: Vec<&[u32]> = (0..split.ids.len() - 1)
@@ -295,22 +293,22 @@ impl Gpt {
 
 impl Task for Gpt {
     fn step(&self) -> u64 {
-        self.learner.step
+        self.learner.step()
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let (block, step) = (self.config.block, self.learner.step);
+        let (block, step) = (self.config.block, self.learner.step());
         // The position in the data is a function of the step, so a resumed run meets the same batches.
         let mut rng = stream(self.seed, "batches", step);
         let starts = (self.corpus.train.ids.len() - block) as u32;
-        let windows: Vec<&[u32]> = (0..self.config.batch_size)
+        let windows: Vec<&[u32]> = (0..self.batch_size)
             .map(|_| {
                 let at = rng.below(starts) as usize;
                 &self.corpus.train.ids[at..at + block + 1]
             })
             .collect();
         let mut dropout = Dropout::new(self.config.dropout, stream(self.seed, "dropout", step));
-        let loss = self.loss(&self.learner.net, &windows, &mut dropout, &self.device);
+        let loss = self.loss(self.learner.net(), &windows, &mut dropout, &self.device);
         let mut metrics = Metrics::new();
         self.learner.update(loss, &mut metrics);
         Ok(metrics)
@@ -350,7 +348,7 @@ impl Task for Gpt {
 impl Model for Gpt {
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
         let mut reader = Reader {
-            net: self.learner.net.valid(),
+            net: self.learner.net().valid(),
             caches: vec![KeyValueCache::default(); self.config.layers],
             block: self.config.block,
             device: self.device.clone().inner(),
@@ -368,7 +366,7 @@ impl Model for Gpt {
         }
         let data = TensorData::new(ids.iter().map(|id| *id as i32).collect::<Vec<_>>(), [1, ids.len()]);
         let ids_tensor = Tensor::from_data(data, &self.device.clone().inner());
-        let mut maps = AttentionMaps::new(tokenizer, &ids, self.learner.net.valid().attention_weights(ids_tensor));
+        let mut maps = AttentionMaps::new(tokenizer, &ids, self.learner.net().valid().attention_weights(ids_tensor));
         if let Tokenizer::Word { .. } = tokenizer {
             // A word that is not in the dictionary is named too.
             maps.name_tokens(words(text));

@@ -1,4 +1,4 @@
-//! What the trainers of image models share: a network with its optimizer and its step, saved and restored as one.
+//! What the trainers share: a network with its optimizer and its step, saved and restored as one.
 
 use burn::module::Module;
 use burn::prelude::*;

@@ -76,8 +76,6 @@ pub struct RnnConfig {
     pub width: usize,
     /// Tokens through which the gradient goes back.
     pub unroll: usize,
-    /// Streams of text that are read at once.
-    pub batch_size: usize,
     /// Probability of dropping an element between layers while training.
     pub dropout: f64,
     /// Largest learning rate.
@@ -101,7 +99,6 @@ impl Default for RnnConfig {
             layers: 1,
             width: 256,
             unroll: 64,
-            batch_size: 12,
             dropout: 0.0,
             learning_rate: 3e-3,
             min_learning_rate: 3e-4,
@@ -115,9 +112,7 @@ impl Default for RnnConfig {
 
 impl RnnConfig {
     fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
-        for (key, value) in
-            [("layers", self.layers), ("width", self.width), ("unroll", self.unroll), ("batch_size", self.batch_size)]
-        {
+        for (key, value) in [("layers", self.layers), ("width", self.width), ("unroll", self.unroll)] {
             if value == 0 {
                 return Err(document.out_of_range(&format!("model.{key}"), "at least 1", value));
             }
@@ -280,10 +275,14 @@ fn windows_of(ids: &[u32], streams: usize, unroll: usize) -> usize {
     (ids.len() / streams).saturating_sub(1) / unroll
 }
 
+/// Streams of text that are read at once, without another choice in `[train]`.
+const BATCH: usize = 12;
+
 /// A recurrent language model as a task.
 pub struct RnnModel {
     config: RnnConfig,
     seed: u64,
+    batch_size: usize,
     device: Device,
     corpus: Corpus,
     learner: Learner<RnnNet>,
@@ -298,13 +297,15 @@ impl RnnModel {
     pub fn from_config(document: &mut ConfigDocument, setting: &ModelSetting<'_>) -> Result<Self, ConfigError> {
         let config: RnnConfig = document.section("model")?;
         config.check(document)?;
+        let batch_size = setting.batch_size_or(BATCH);
         let data = TextConfig::from_document(document)?;
         let corpus = Corpus::read(&data).map_err(|error| document.invalid("data.files", error))?;
         for split in [&corpus.train, corpus.measured().1] {
-            if windows_of(&split.ids, config.batch_size, config.unroll) == 0 {
-                let least = config.batch_size * (config.unroll + 1);
-                let expected =
-                    format!("{least} tokens or more (model.batch_size streams of model.unroll + 1) in each part");
+            if windows_of(&split.ids, batch_size, config.unroll) == 0 {
+                let least = batch_size * (config.unroll + 1);
+                let expected = format!(
+                    "{least} tokens or more ({batch_size} streams, train.batch_size, of model.unroll + 1) in each part"
+                );
                 return Err(document.out_of_range("data.files", expected, split.ids.len()));
             }
         }
@@ -313,9 +314,10 @@ impl RnnModel {
         let net = RnnNet::new(&config, vocab_size, &mut stream(setting.seed, "network", 0), &device);
         Ok(Self {
             seed: setting.seed,
+            batch_size,
             device,
             learner: Learner::new(net, &config.optimizer(), setting.total_steps),
-            state: HostState::zeros(&config, config.batch_size),
+            state: HostState::zeros(&config, batch_size),
             corpus,
             config,
         })
@@ -341,19 +343,19 @@ impl RnnModel {
 
 impl Task for RnnModel {
     fn step(&self) -> u64 {
-        self.learner.step
+        self.learner.step()
     }
 
     fn iterate(&mut self) -> Result<Metrics, CoreError> {
-        let RnnConfig { batch_size, unroll, .. } = self.config;
+        let (batch_size, unroll) = (self.batch_size, self.config.unroll);
         let count = windows_of(&self.corpus.train.ids, batch_size, unroll) as u64;
-        let index = (self.learner.step % count) as usize;
+        let index = (self.learner.step() % count) as usize;
         if index == 0 {
             self.state = HostState::zeros(&self.config, batch_size);
         }
         let windows = windows(&self.corpus.train.ids, batch_size, unroll, index);
-        let mut dropout = Dropout::new(self.config.dropout, stream(self.seed, "dropout", self.learner.step));
-        let loss = Self::loss(&self.learner.net, &windows, &mut self.state, &mut dropout, &self.device);
+        let mut dropout = Dropout::new(self.config.dropout, stream(self.seed, "dropout", self.learner.step()));
+        let loss = Self::loss(self.learner.net(), &windows, &mut self.state, &mut dropout, &self.device);
         let mut metrics = Metrics::new();
         self.learner.update(loss, &mut metrics);
         Ok(metrics)
@@ -362,9 +364,9 @@ impl Task for RnnModel {
     /// The loss over the whole part, read in as many streams as a batch has, each with its state carried on.
     fn evaluate(&mut self, _episodes: u32) -> Result<Evaluation, CoreError> {
         let (name, split) = self.corpus.measured();
-        let net = self.learner.net.valid();
+        let net = self.learner.net().valid();
         let device = self.device.clone().inner();
-        let RnnConfig { batch_size, unroll, .. } = self.config;
+        let (batch_size, unroll) = (self.batch_size, self.config.unroll);
         let count = windows_of(&split.ids, batch_size, unroll);
         let mut state = HostState::zeros(&self.config, batch_size);
         let mut nats = 0.0;
@@ -399,7 +401,7 @@ impl Task for RnnModel {
         let tokenizer = learner.load(from)?;
         check_vocabulary(from, tokenizer.vocab_size(), self.corpus.tokenizer.vocab_size())?;
         let mut arrays = from.arrays("state.safetensors")?;
-        let mut state = HostState::zeros(&self.config, self.config.batch_size);
+        let mut state = HostState::zeros(&self.config, self.batch_size);
         for (layer, values) in state.values.iter_mut().enumerate() {
             for (i, values) in values.iter_mut().enumerate() {
                 let found = arrays.remove(&format!("{layer}.{i}")).unwrap_or_default();
@@ -427,7 +429,7 @@ impl Model for RnnModel {
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
         let zeros = HostState::zeros(&self.config, 1);
         let device = self.device.clone().inner();
-        let mut reader = Reader { net: self.learner.net.valid(), state: zeros.upload(&device), zeros, device };
+        let mut reader = Reader { net: self.learner.net().valid(), state: zeros.upload(&device), zeros, device };
         generate(request, &self.corpus.tokenizer, &mut reader)
     }
 }

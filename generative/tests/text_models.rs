@@ -17,9 +17,12 @@ fn config(model: &str, data: &str) -> String {
     format!("[model]\n{model}\n[data]\n{data}\n")
 }
 
-fn make(text: &str, total_steps: u64) -> Result<ModelTask, ConfigError> {
+/// Sequences of a batch of a small model.
+const SMALL: u64 = 3;
+
+fn make(text: &str, total_steps: u64, batch_size: u64) -> Result<ModelTask, ConfigError> {
     let mut document = ConfigDocument::parse("test.toml", text, &[])?;
-    let setting = ModelSetting { seed: 3, device: &Device::flex(), total_steps, epochs: 0, batch_size: 0 };
+    let setting = ModelSetting { seed: 3, device: &Device::flex(), total_steps, epochs: 0, batch_size };
     let task = ModelTask::from_config(&mut document, &setting)?;
     document.finish()?;
     Ok(task)
@@ -30,8 +33,8 @@ fn song(tokenizer: &str) -> String {
 }
 
 fn small_models() -> Vec<(&'static str, String)> {
-    let transformer = "layers = 2\nheads = 2\nwidth = 16\nbatch_size = 3\ndropout = 0.1\nwarmup = 2";
-    let recurrent = "layers = 2\nwidth = 12\nunroll = 5\nbatch_size = 3\ndropout = 0.1\nwarmup = 2";
+    let transformer = "layers = 2\nheads = 2\nwidth = 16\ndropout = 0.1\nwarmup = 2";
+    let recurrent = "layers = 2\nwidth = 12\nunroll = 5\ndropout = 0.1\nwarmup = 2";
     vec![
         ("gpt over characters", config(&format!("name = \"gpt\"\nblock = 8\n{transformer}"), &song("char"))),
         (
@@ -55,7 +58,7 @@ fn small_models() -> Vec<(&'static str, String)> {
         (
             "classifier",
             config(
-                "name = \"bert-classifier\"\nbatch_size = 3\nmax_tokens = 16\nwarmup = 2",
+                "name = \"bert-classifier\"\nmax_tokens = 16\nwarmup = 2",
                 &format!("files = [\"{SONG}\", \"{SONG}\"]\nvocab_size = 400\nvalidation = 0.2"),
             ),
         ),
@@ -79,8 +82,8 @@ fn save(task: &ModelTask, dir: &Path) -> (PathBuf, BTreeMap<String, Vec<u8>>) {
 fn a_resumed_run_equals_an_uninterrupted_one() {
     for (name, config) in small_models() {
         let dir = tempfile::tempdir().unwrap();
-        let mut straight = make(&config, 6).unwrap();
-        let mut first = make(&config, 6).unwrap();
+        let mut straight = make(&config, 6, SMALL).unwrap();
+        let mut first = make(&config, 6, SMALL).unwrap();
         for _ in 0..3 {
             straight.model.iterate().unwrap();
             first.model.iterate().unwrap();
@@ -88,7 +91,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
         // Measuring leaves the training as it was.
         first.model.evaluate(1).unwrap();
         let (path, _) = save(&first, &dir.path().join("half"));
-        let mut resumed = make(&config, 6).unwrap();
+        let mut resumed = make(&config, 6, SMALL).unwrap();
         resumed.model.load(&CheckpointReader::open(path).unwrap()).unwrap();
         assert_eq!(resumed.model.step(), 3, "{name}");
         for _ in 0..3 {
@@ -108,13 +111,13 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
 fn the_number_of_threads_changes_no_bit() {
     // Large enough that every op is cut into blocks.
     let config = config(
-        "name = \"gpt\"\nlayers = 2\nheads = 4\nwidth = 128\nblock = 64\nbatch_size = 12\nwarmup = 2",
+        "name = \"gpt\"\nlayers = 2\nheads = 4\nwidth = 128\nblock = 64\nwarmup = 2",
         &format!("files = [\"{PRIDE}\"]\ntokenizer = \"char\""),
     );
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let mut task = make(&config, 4).unwrap();
+            let mut task = make(&config, 4, 12).unwrap();
             (0..3).map(|_| task.model.iterate().unwrap()).collect::<Vec<_>>()
         })
     };
@@ -138,11 +141,11 @@ fn sample(task: &mut ModelTask, prompt: &str, options: &[(&str, &str)]) -> Resul
 #[test]
 fn a_song_is_learned_by_heart() {
     let config = config(
-        "name = \"gpt\"\nlayers = 2\nheads = 2\nwidth = 64\nblock = 24\npositions = \"rotary\"\nbatch_size = 16\n\
+        "name = \"gpt\"\nlayers = 2\nheads = 2\nwidth = 64\nblock = 24\npositions = \"rotary\"\n\
          learning_rate = 5e-3\nmin_learning_rate = 5e-4\nwarmup = 10",
         &format!("files = [\"{SONG}\"]\ntokenizer = \"word\"\nvalidation = 0.0"),
     );
-    let mut task = make(&config, 120).unwrap();
+    let mut task = make(&config, 120, 16).unwrap();
     for _ in 0..120 {
         task.model.iterate().unwrap();
     }
@@ -162,7 +165,7 @@ fn a_song_is_learned_by_heart() {
 #[test]
 fn samples_repeat_with_their_seed_and_follow_their_options() {
     for (name, config) in small_models().into_iter().take(6) {
-        let mut task = make(&config, 6).unwrap();
+        let mut task = make(&config, 6, SMALL).unwrap();
         let mut text = |options| sample(&mut task, "modern", options).unwrap();
         let first = text(&[("tokens", "30")]);
         assert_eq!(first, text(&[("tokens", "30")]), "{name}");
@@ -174,7 +177,7 @@ fn samples_repeat_with_their_seed_and_follow_their_options() {
 #[test]
 fn a_mask_is_filled_in() {
     let (_, config) = small_models().into_iter().find(|(name, _)| *name == "bert").unwrap();
-    let mut task = make(&config, 6).unwrap();
+    let mut task = make(&config, 6, SMALL).unwrap();
     let text = sample(&mut task, "I am the very [MASK] of a modern [MASK]", &[("best", "3")]).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 3, "a line for each mask and the text: {text}");
@@ -187,7 +190,7 @@ fn a_mask_is_filled_in() {
 
 #[test]
 fn mistakes_are_named() {
-    let problem = |model: &str, data: &str| make(&config(model, data), 5).err().unwrap().to_string();
+    let problem = |model: &str, data: &str| make(&config(model, data), 5, SMALL).err().unwrap().to_string();
     let gpt = "name = \"gpt\"";
     assert!(problem(gpt, "").contains("data.files: expected one text file or more, found none"));
     assert!(problem(gpt, "files = [\"nowhere.txt\"]").contains("nowhere.txt: cannot read"));
@@ -202,7 +205,7 @@ fn mistakes_are_named() {
     let message = problem("name = \"bert-classifier\"", &song("wordpiece"));
     assert!(message.contains("two files or more"), "{message}");
 
-    let mut task = make(&small_models()[0].1, 6).unwrap();
+    let mut task = make(&small_models()[0].1, 6, SMALL).unwrap();
     let message = sample(&mut task, "modern model", &[]).unwrap_err().to_string();
     assert_eq!(message, "--prompt: expected at most 8 tokens (the model's block), found 12");
     assert!(sample(&mut task, "aßa", &[]).unwrap_err().to_string().contains("'ß' is not in the dictionary"));
@@ -212,13 +215,13 @@ fn mistakes_are_named() {
 fn a_checkpoint_of_another_model_is_refused() {
     let models = small_models();
     let dir = tempfile::tempdir().unwrap();
-    let mut task = make(&models[0].1, 6).unwrap();
+    let mut task = make(&models[0].1, 6, SMALL).unwrap();
     task.model.iterate().unwrap();
     let (path, _) = save(&task, dir.path());
-    let mut wide = make(&models[0].1.replace("width = 16", "width = 32"), 6).unwrap();
+    let mut wide = make(&models[0].1.replace("width = 16", "width = 32"), 6, SMALL).unwrap();
     let error = wide.model.load(&CheckpointReader::open(&path).unwrap()).unwrap_err().to_string();
     assert!(error.contains("network.safetensors"), "{error}");
     assert_eq!(wide.model.step(), 0, "a refused checkpoint leaves the model as it was");
-    let mut words = make(&models[1].1, 6).unwrap();
+    let mut words = make(&models[1].1, 6, SMALL).unwrap();
     assert!(words.model.load(&CheckpointReader::open(&path).unwrap()).is_err());
 }

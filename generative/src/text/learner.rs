@@ -7,8 +7,7 @@ use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::metrics::Metrics;
 use hotfire_core::schedule::WarmupCosine;
-use hotfire_nn::{Adam, AdamConfig, AdamRecord};
-use serde::{Deserialize, Serialize};
+use hotfire_nn::AdamConfig;
 
 use super::tokenizer::Tokenizer;
 
@@ -56,50 +55,47 @@ impl OptimizerSetting {
     }
 }
 
-/// A network in training.
+/// A network of text in training, with its learning rate's course.
 #[derive(Clone, Debug)]
 pub struct Learner<M> {
-    /// The network, on an autodiff device.
-    pub net: M,
-    /// Updates done.
-    pub step: u64,
-    optimizer: Adam,
+    learner: crate::learner::Learner<M>,
     schedule: WarmupCosine,
-}
-
-/// What a checkpoint holds besides network and moments.
-#[derive(Serialize, Deserialize)]
-struct State {
-    step: u64,
-    optimizer_steps: u64,
 }
 
 impl<M: Module> Learner<M> {
     /// A learner that will do `total_steps` updates.
     pub fn new(net: M, setting: &OptimizerSetting, total_steps: u64) -> Self {
-        let optimizer = Adam::new(AdamConfig {
+        let optimizer = AdamConfig {
             beta_2: setting.beta_2,
             weight_decay: setting.weight_decay,
             decay_matrices_only: true,
             max_grad_norm: Some(setting.max_grad_norm),
             ..AdamConfig::default()
-        });
+        };
         let schedule = WarmupCosine {
             peak: setting.learning_rate,
             end: setting.min_learning_rate,
             warmup: setting.warmup,
             steps: total_steps,
         };
-        Self { net, step: 0, optimizer, schedule }
+        Self { learner: crate::learner::Learner::new("network", net, optimizer), schedule }
+    }
+
+    /// The network, on an autodiff device.
+    pub fn net(&self) -> &M {
+        self.learner.net()
+    }
+
+    /// Updates done.
+    pub fn step(&self) -> u64 {
+        self.learner.step
     }
 
     /// One update; adds the loss in nats, the gradient norm and the learning rate to the metrics.
     pub fn update(&mut self, loss: Tensor<1>, metrics: &mut Metrics) {
-        let learning_rate = self.schedule.value(self.step);
-        metrics.push("train_loss", f64::from(loss.clone().into_scalar::<f32>()));
-        let (net, norm) = self.optimizer.step(self.net.clone(), loss.backward(), learning_rate);
-        self.net = net;
-        self.step += 1;
+        let learning_rate = self.schedule.value(self.learner.step);
+        let (loss, norm) = self.learner.descend(loss, learning_rate);
+        metrics.push("train_loss", loss);
         metrics.push("grad_norm", norm);
         metrics.push("learning_rate", learning_rate);
     }
@@ -109,12 +105,8 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// If a file can't be written.
     pub fn save(&self, to: &mut CheckpointWriter, tokenizer: &Tokenizer) -> Result<(), CoreError> {
-        let record = self.optimizer.record(&self.net);
-        to.module("network.safetensors", &self.net)?;
-        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
-        to.arrays("optimizer.safetensors", &moments)?;
-        to.bytes("tokenizer.json", tokenizer.to_json().as_bytes())?;
-        to.json("model.json", &State { step: self.step, optimizer_steps: record.steps })
+        self.learner.save(to)?;
+        to.bytes("tokenizer.json", tokenizer.to_json().as_bytes())
     }
 
     /// Restores what [`save`](Self::save) wrote and returns the tokenizer; on an error nothing has changed.
@@ -122,17 +114,9 @@ impl<M: Module> Learner<M> {
     /// # Errors
     /// If the checkpoint doesn't fit.
     pub fn load(&mut self, from: &CheckpointReader) -> Result<Tokenizer, CoreError> {
-        let misfit = |name: &str, problem: String| CoreError::Checkpoint { path: from.path().join(name), problem };
         let tokenizer = Tokenizer::from_json(&from.bytes("tokenizer.json")?)
-            .map_err(|problem| misfit("tokenizer.json", problem))?;
-        let state: State = from.json("model.json")?;
-        let net = from.module("network.safetensors", self.net.clone())?;
-        let moments = from.arrays("optimizer.safetensors")?.into_iter().collect();
-        self.optimizer
-            .load(&net, AdamRecord { steps: state.optimizer_steps, moments })
-            .map_err(|problem| misfit("optimizer.safetensors", problem))?;
-        self.net = net;
-        self.step = state.step;
+            .map_err(|problem| CoreError::Checkpoint { path: from.path().join("tokenizer.json"), problem })?;
+        self.learner.load(from)?;
         Ok(tokenizer)
     }
 }
