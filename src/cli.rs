@@ -36,9 +36,9 @@ pub enum Command {
     Similar(SimilarArgs),
     /// Compare runs, or show a sweep, as one HTML page with plots and numbers.
     Report(ReportArgs),
-    /// Measure how fast this machine is, and compare with a record or another program.
+/// Measure how fast this machine is, and compare with a record or another program.
     Bench(BenchArgs),
-    /// List environments, algorithms, models and data sets.
+    /// List environments, wrappers, algorithms, models and data sets.
     List(ListArgs),
     /// Look at an environment.
     Env(EnvArgs),
@@ -329,6 +329,7 @@ pub struct ListArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Listing {
     Envs,
+    Wrappers,
     Algorithms,
     Models,
     Data,
@@ -386,6 +387,10 @@ pub struct EnvArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum EnvCommand {
+    /// Film an environment under random actions or a trained agent.
+    Render(RenderArgs),
+    /// Play an environment with the keyboard, in the terminal.
+    Play(PlayArgs),
     /// Check that an environment keeps its contract.
     Check {
         /// The environment's id, for example CartPole-v1.
@@ -397,6 +402,51 @@ pub enum EnvCommand {
         #[arg(long, default_value_t = 0.0, requires = "trace")]
         tolerance: f64,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// The environment's id, for example CartPole-v1.
+    pub id: String,
+    /// Options and wrappers, as in env.options.wind=12 or 'env.wrappers=["sticky_action"]'.
+    #[arg(value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Who acts: random, or the run directory of a trained agent.
+    #[arg(long, value_name = "random|RUN", default_value = "random")]
+    pub policy: String,
+    /// The film to write: a GIF, or a video by `ffmpeg` for another ending, such as .mp4.
+    #[arg(long, value_name = "FILE")]
+    pub gif: PathBuf,
+    /// Number of episodes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub episodes: u32,
+    /// Most steps, of all episodes together.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub steps: u32,
+    /// Seed of the first episode, later ones go on from it, and of random actions: 0 without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Pictures a second; the environment's own number without it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub fps: Option<u32>,
+    /// Let the agent of the best checkpoint (train.save_best) act instead of the newest.
+    #[arg(long)]
+    pub best: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PlayArgs {
+    /// The environment's id, for example CartPole-v1.
+    pub id: String,
+    /// Options and wrappers, as in env.options.wind=12 or 'env.wrappers=["sticky_action"]'.
+    #[arg(value_name = "SECTION.KEY=VALUE")]
+    pub overrides: Vec<String>,
+    /// Seed of the first episode, later ones go on from it; the clock's without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Steps a second; the environment's own number without it.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub fps: Option<u32>,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

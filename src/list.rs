@@ -1,48 +1,123 @@
 //! `hotfire list` and `hotfire env check`: what there is, and whether it keeps its word.
 
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, IsTerminal};
 use std::path::Path;
 
 use hotfire_agents::ALGORITHMS;
 use hotfire_core::CoreError;
-use hotfire_envs::{ENVS, make};
+use hotfire_envs::{ENVS, WRAPPERS, make};
 
 use crate::cli::{ListArgs, Listing};
 
 pub fn list(args: &ListArgs) -> anyhow::Result<()> {
     let wanted = |what| args.what.is_none_or(|asked| asked == what);
+    let columns = columns();
     if wanted(Listing::Envs) {
         println!("Environments");
-        for spec in ENVS {
-            let env = make(spec.id, &[])?;
-            println!("  {:<27} {}", spec.id, spec.summary);
-            println!("  {:<27} observations {}", "", env.observation_space());
-            println!("  {:<27} actions {}", "", env.action_space());
-            let limit = spec.max_episode_steps.map_or("no step limit".into(), |n| format!("limit {n} steps"));
-            let solved = spec.reward_threshold.map_or(String::new(), |r| format!(", solved at return {r}"));
-            println!("  {:<27} {limit}{solved}", "");
+        list_envs(columns)?;
+    }
+    if wanted(Listing::Wrappers) {
+        println!("Wrappers");
+        for spec in WRAPPERS {
+            entry(spec.name, &format!("{} ({})", spec.summary, spec.gymnasium), columns);
+            for (option, what) in spec.options {
+                print_wrapped(&format!("{:NAME$}    {option}", ""), what, NAME + 31, columns);
+            }
         }
     }
     if wanted(Listing::Algorithms) {
         println!("Algorithms");
         for spec in ALGORITHMS {
-            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
+            entry(spec.name, &format!("{} ({})", spec.summary, spec.source), columns);
         }
     }
     if wanted(Listing::Models) {
         println!("Models");
         for spec in hotfire_generative::MODELS {
-            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
+            entry(spec.name, &format!("{} ({})", spec.summary, spec.source), columns);
         }
     }
     if wanted(Listing::Data) {
         println!("Data sets");
         for spec in hotfire_generative::data::DATA {
-            println!("  {:<27} {} ({})", spec.name, spec.summary, spec.source);
+            entry(spec.name, &format!("{} ({})", spec.summary, spec.source), columns);
         }
     }
     Ok(())
+}
+
+/// Where the text after a name starts.
+const NAME: usize = 2 + 27;
+
+/// The terminal's width; unlimited for a pipe, where one line an entry is best.
+fn columns() -> usize {
+    if !std::io::stdout().is_terminal() {
+        return usize::MAX;
+    }
+    crossterm::terminal::size().map_or(80, |(columns, _)| columns.into())
+}
+
+/// Two lines an environment, or one where the window is wide enough for a table.
+fn list_envs(columns: usize) -> anyhow::Result<()> {
+    let header = ["observations", "actions", "step limit", "solved at"].map(str::to_owned);
+    let mut rows = vec![("", header, "")];
+    for spec in ENVS {
+        let env = make(spec.id, &[])?;
+        let limit = spec.max_episode_steps.map_or("none".to_owned(), |n| n.to_string());
+        let solved = spec.reward_threshold.map_or("-".to_owned(), |r| r.to_string());
+        rows.push((
+            spec.id,
+            [env.observation_space().brief(), env.action_space().brief(), limit, solved],
+            spec.summary,
+        ));
+    }
+    let width = |i: usize| rows.iter().map(|(_, cells, _)| cells[i].chars().count()).max().unwrap_or(0);
+    let widths = [0, 1, 2, 3].map(width);
+    let table = |cells: &[String; 4]| {
+        let [a, b, c, d] = widths;
+        format!("{:a$}  {:b$}  {:>c$}  {:>d$}", cells[0], cells[1], cells[2], cells[3])
+    };
+    let summaries = rows.iter().map(|(.., summary)| summary.len()).max().unwrap_or(0);
+    let wide = columns >= NAME + widths.iter().sum::<usize>() + 8 + summaries;
+    for (i, (id, cells, summary)) in rows.iter().enumerate() {
+        if wide {
+            println!("{}", format!("  {id:<27}{}  {summary}", table(cells)).trim_end());
+        } else if i > 0 {
+            println!("  {id:<27}{summary}");
+            let [observations, actions, limit, solved] = cells;
+            let limit = if limit == "none" { "no step limit".to_owned() } else { format!("{limit} steps") };
+            let solved = if solved == "-" { String::new() } else { format!(", solved at {solved}") };
+            print_wrapped("", &format!("{observations} -> {actions}, {limit}{solved}"), NAME, columns);
+        }
+    }
+    Ok(())
+}
+
+fn entry(name: &str, text: &str, columns: usize) {
+    print_wrapped(&format!("  {name}"), text, NAME, columns);
+}
+
+/// Prints `text` in the columns from `indent` on, after `head` in the first line.
+fn print_wrapped(head: &str, text: &str, indent: usize, columns: usize) {
+    let mut line = format!("{head:<indent$}");
+    if line.chars().count() > indent {
+        line.push(' ');
+    }
+    let mut empty = true;
+    for word in text.split(' ') {
+        if !empty && line.chars().count() + 1 + word.chars().count() > columns {
+            println!("{line}");
+            line = " ".repeat(indent);
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line += word;
+        empty = false;
+    }
+    println!("{line}");
 }
 
 pub fn check_env(id: &str) -> anyhow::Result<()> {

@@ -10,10 +10,13 @@ mod embed;
 mod environment;
 mod eval;
 mod export;
+mod film;
 mod list;
+mod play;
 mod report;
 mod sample;
 mod sweep;
+mod terminal;
 mod tokens;
 mod train;
 
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         cli::Command::Bench(args) => bench::bench(&args),
         cli::Command::List(args) => list::list(&args),
         cli::Command::Env(args) => match args.command {
+            cli::EnvCommand::Render(args) => film::render(&args),
+            cli::EnvCommand::Play(args) => play::play(&args),
             cli::EnvCommand::Check { id, trace: None, .. } => list::check_env(&id),
             cli::EnvCommand::Check { id, trace: Some(trace), tolerance } => list::replay_trace(&id, &trace, tolerance),
         },

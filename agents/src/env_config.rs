@@ -106,8 +106,11 @@ impl EnvConfig {
     }
 }
 
-/// A GIF of this program's own, and `ffmpeg` for other formats.
-fn open_video(path: &Path, width: u32, height: u32, fps: u32) -> io::Result<Box<dyn VideoSink>> {
+/// Opens a video file: a GIF of this program's own, and what `ffmpeg` makes of other endings.
+///
+/// # Errors
+/// If the file or the program can't be used; the message names it.
+pub fn open_video(path: &Path, width: u32, height: u32, fps: u32) -> io::Result<Box<dyn VideoSink>> {
     struct Gif(GifWriter);
     impl VideoSink for Gif {
         fn push(&mut self, frame: &Frame) -> io::Result<()> {

@@ -34,7 +34,7 @@ pub mod td3;
 
 pub use actor_critic::{ActorCritic, ActorCriticShape, CompiledActorCritic, Head};
 pub use agent::{Agent, Policy};
-pub use env_config::EnvConfig;
+pub use env_config::{EnvConfig, open_video};
 pub use evaluate::{evaluate, record_episode};
 pub use export::{ExportExample, ExportOutput, PolicyExport};
 pub use observation::{EnvView, ObservationEncoder};

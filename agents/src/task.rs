@@ -53,6 +53,11 @@ impl AgentTask {
         self.agent.as_ref()
     }
 
+    /// What its environments are made from.
+    pub fn env_config(&self) -> &EnvConfig {
+        &self.env
+    }
+
     /// Return statistics of the greedy policy over episodes that `seed` fixes.
     ///
     /// # Errors

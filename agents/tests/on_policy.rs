@@ -132,6 +132,7 @@ const fn spec(
         max_episode_steps,
         reward_threshold: None,
         render_fps: 1,
+        controls: &[],
         make,
         make_batch: None,
     }

@@ -50,6 +50,7 @@ fn limits(spec: &EnvSpec) -> [String; 2] {
 
 fn page(spec: &EnvSpec, name: &str, sources: &[String]) -> Result<String, Box<dyn Error>> {
     let env = make(spec.id, &[])?;
+    let observations = env.observation_space().to_string();
     let [limit, solved] = limits(spec);
     let mut taken = Options::new(spec.id, Vec::new());
     (spec.make)(&mut taken)?;
@@ -62,7 +63,7 @@ fn page(spec: &EnvSpec, name: &str, sources: &[String]) -> Result<String, Box<dy
     page += &format!(
         "| | |\n| --- | --- |\n| Observations | `{}` |\n| Actions | `{}` |\n| Step limit | {limit} |\n\
          | Solved at return | {solved} |\n| Options | {} |\n\n",
-        short(&env.observation_space().to_string()),
+        if observations.len() < 200 { observations } else { env.observation_space().brief() },
         env.action_space(),
         options.join(", "),
     );
@@ -74,14 +75,6 @@ fn page(spec: &EnvSpec, name: &str, sources: &[String]) -> Result<String, Box<dy
         page += &if line.starts_with("# ") { format!("#{line}\n") } else { format!("{line}\n") };
     }
     Ok(page)
-}
-
-/// A space with many different bounds is shown by its shape.
-fn short(space: &str) -> String {
-    if space.len() < 200 {
-        return space.to_owned();
-    }
-    space.rfind(", (").map_or_else(|| space.to_owned(), |at| format!("Box({}", &space[at + 2..]))
 }
 
 /// The texts of all source files below a folder.

@@ -94,6 +94,16 @@ pub enum EnvError {
         /// What happened.
         problem: String,
     },
+    /// The keyboard can't give actions of this space.
+    #[error("{env}: the keyboard plays {expected}, found {space}")]
+    Keys {
+        /// The environment's id.
+        env: String,
+        /// What it can play.
+        expected: String,
+        /// The action space as text.
+        space: String,
+    },
     /// A value, row or flat vector does not fit a space.
     #[error("{space}: expected {expected}, found {found}")]
     Space {

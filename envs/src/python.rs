@@ -55,6 +55,7 @@ pub(crate) fn spec(id: &str, name: &str) -> Result<&'static EnvSpec, EnvError> {
         max_episode_steps,
         reward_threshold,
         render_fps,
+        controls: &[],
         make: |options| Ok(Box::new(GymEnv::new(options)?)),
         make_batch: None,
     }));

@@ -6,7 +6,7 @@ use crate::minatar::{asterix, breakout, freeway, seaquest, space_invaders};
 use crate::options::nearest_name;
 use crate::rocket;
 use crate::toy_text::{blackjack, cliff_walking, frozen_lake, taxi};
-use crate::{BatchEnv, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
+use crate::{BatchEnv, Controls, Env, EnvError, OptionValue, Options, Simd, TimeLimit};
 
 /// Every environment of this crate.
 #[rustfmt::skip]
@@ -48,6 +48,8 @@ pub struct EnvSpec {
     pub reward_threshold: Option<f64>,
     /// Frames a second at which one step a frame looks natural.
     pub render_fps: u32,
+    /// The keys that play it, one entry for each action space that its options can choose.
+    pub controls: &'static [Controls],
     /// Makes the bare environment, without the time limit.
     pub make: fn(&mut Options) -> Result<Box<dyn Env>, EnvError>,
     /// Makes the structure-of-arrays stepper of `N` environments, time limit included, where there is one: see

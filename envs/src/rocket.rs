@@ -78,7 +78,8 @@ use std::f64::consts::PI;
 
 use crate::render::{Canvas, Color, Fill, GREEN, INK, INK_LIGHT, LIGHT, MUTED, ORANGE, ORANGE_LIGHT};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -88,6 +89,30 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(500),
     reward_threshold: Some(150.0),
     render_fps: 20,
+    controls: &[
+        Controls {
+            idle: Some(&[-1.0, 0.0]),
+            keys: &[
+                (Key::Up, &[(0, 1.0)], "full thrust"),
+                (Key::Down, &[(0, 0.0)], "half thrust"),
+                (Key::Left, &[(1, -1.0)], "turn left"),
+                (Key::Right, &[(1, 1.0)], "turn right"),
+            ],
+        },
+        Controls {
+            idle: Some(&[1.0]),
+            keys: &[
+                (Key::Up, &[(0, 7.0)], "full thrust"),
+                (Key::Left, &[(0, 6.0)], "and turn left"),
+                (Key::Right, &[(0, 8.0)], "and turn right"),
+                (Key::Char('w'), &[(0, 4.0)], "half thrust"),
+                (Key::Char('a'), &[(0, 3.0)], "and turn left"),
+                (Key::Char('d'), &[(0, 5.0)], "and turn right"),
+                (Key::Char('x'), &[(0, 0.0)], "gimbal left"),
+                (Key::Char('c'), &[(0, 2.0)], "gimbal right"),
+            ],
+        },
+    ],
     make: |options| Ok(Box::new(Rocket::new(options)?)),
     make_batch: None,
 };

@@ -522,6 +522,24 @@ impl Value {
     }
 }
 
+impl Space {
+    /// As [`Space`]'s text, but for the bounds of a `Box` whose elements have different ones: those are left out.
+    pub fn brief(&self) -> String {
+        let uniform = |bounds: &[f32]| bounds.iter().all(|x| *x == bounds[0]);
+        match self {
+            Self::Box { low, high, .. } if !low.is_empty() && !(uniform(low) && uniform(high)) => {
+                let text = self.to_string();
+                text.rfind(", (").map_or_else(|| text.clone(), |at| format!("Box({}", &text[at + 2..]))
+            }
+            Self::Tuple(parts) => format!("Tuple({})", join(parts.iter().map(Self::brief), ", ")),
+            Self::Dict(parts) => {
+                format!("Dict({})", join(parts.iter().map(|(name, part)| format!("'{name}': {}", part.brief())), ", "))
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Samples like Gymnasium's `space.seed(seed)` followed by `space.sample()`s: each leaf has a generator of its own, and
 /// the generator of a `Tuple` or `Dict` serves to draw the seeds of its parts.
 #[derive(Clone, Debug)]

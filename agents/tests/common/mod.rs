@@ -149,6 +149,7 @@ const fn spec<const PROBE: usize, const CONTINUOUS: bool>() -> EnvSpec {
         max_episode_steps: None,
         reward_threshold: None,
         render_fps: 1,
+        controls: &[],
         make: make_probe::<PROBE, CONTINUOUS>,
         make_batch: None,
     }

@@ -37,8 +37,23 @@
 use super::physics::{Body, GroundShape, JointDef, Material, Polygon, TimeStep, Vec2, World, vec2};
 use crate::render::{self, Canvas, Color, Fill};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
+
+const CONTROLS: &[Controls] = &[Controls {
+    idle: Some(&[0.0, 0.0, 0.0, 0.0]),
+    keys: &[
+        (Key::Char('w'), &[(0, 1.0)], "hip 1 forward"),
+        (Key::Char('s'), &[(0, -1.0)], "back"),
+        (Key::Char('e'), &[(1, 1.0)], "knee 1 forward"),
+        (Key::Char('d'), &[(1, -1.0)], "back"),
+        (Key::Char('i'), &[(2, 1.0)], "hip 2 forward"),
+        (Key::Char('k'), &[(2, -1.0)], "back"),
+        (Key::Char('o'), &[(3, 1.0)], "knee 2 forward"),
+        (Key::Char('l'), &[(3, -1.0)], "back"),
+    ],
+}];
 
 /// Registry entry of the normal version.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -47,6 +62,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(1600),
     reward_threshold: Some(300.0),
     render_fps: 50,
+    controls: CONTROLS,
     make: |options| Ok(Box::new(BipedalWalker::new(options, false)?)),
     make_batch: None,
 };
@@ -56,6 +72,7 @@ pub const HARDCORE_SPEC: EnvSpec = EnvSpec {
     id: "BipedalWalkerHardcore-v3",
     summary: "walk on two legs over pits, stumps and stairs",
     max_episode_steps: Some(2000),
+    controls: CONTROLS,
     make: |options| Ok(Box::new(BipedalWalker::new(options, true)?)),
     ..SPEC
 };

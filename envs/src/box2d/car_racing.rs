@@ -43,7 +43,8 @@ use super::physics::{GroundShape, Material, Polygon, TimeStep, Vec2, World};
 use super::raster::{self, Raster, Rgb, Rule};
 use crate::render::{self, Canvas, Color, Fill};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -53,6 +54,26 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(1000),
     reward_threshold: Some(900.0),
     render_fps: 50,
+    controls: &[
+        Controls {
+            idle: Some(&[0.0, 0.0, 0.0]),
+            keys: &[
+                (Key::Left, &[(0, -1.0)], "steer left"),
+                (Key::Right, &[(0, 1.0)], "steer right"),
+                (Key::Up, &[(1, 1.0)], "gas"),
+                (Key::Down, &[(2, 0.8)], "brake"),
+            ],
+        },
+        Controls {
+            idle: Some(&[0.0]),
+            keys: &[
+                (Key::Left, &[(0, 2.0)], "steer left"),
+                (Key::Right, &[(0, 1.0)], "steer right"),
+                (Key::Up, &[(0, 3.0)], "gas"),
+                (Key::Down, &[(0, 4.0)], "brake"),
+            ],
+        },
+    ],
     make: |options| Ok(Box::new(CarRacing::new(options)?)),
     make_batch: None,
 };

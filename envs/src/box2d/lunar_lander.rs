@@ -44,8 +44,28 @@ use std::f64::consts::PI;
 use super::physics::{Body, GroundShape, JointDef, Material, Polygon, TimeStep, Vec2, World, vec2};
 use crate::render::{self, Canvas, Color, Fill};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
+
+const CONTROLS: &[Controls] = &[
+    Controls {
+        idle: Some(&[0.0]),
+        keys: &[
+            (Key::Up, &[(0, 2.0)], "main engine"),
+            (Key::Left, &[(0, 1.0)], "left engine"),
+            (Key::Right, &[(0, 3.0)], "right engine"),
+        ],
+    },
+    Controls {
+        idle: Some(&[0.0, 0.0]),
+        keys: &[
+            (Key::Up, &[(0, 1.0)], "main engine"),
+            (Key::Left, &[(1, -1.0)], "left engine"),
+            (Key::Right, &[(1, 1.0)], "right engine"),
+        ],
+    },
+];
 
 /// Registry entry with discrete actions.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -54,6 +74,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(1000),
     reward_threshold: Some(200.0),
     render_fps: 50,
+    controls: CONTROLS,
     make: |options| Ok(Box::new(LunarLander::new(options, false)?)),
     make_batch: None,
 };
@@ -62,6 +83,7 @@ pub const SPEC: EnvSpec = EnvSpec {
 pub const CONTINUOUS_SPEC: EnvSpec = EnvSpec {
     id: "LunarLanderContinuous-v3",
     summary: "land a craft between two flags, engines with throttle",
+    controls: CONTROLS,
     make: |options| Ok(Box::new(LunarLander::new(options, true)?)),
     ..SPEC
 };

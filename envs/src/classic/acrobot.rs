@@ -36,7 +36,10 @@ use std::f64::consts::PI;
 use crate::batch::real::Real;
 use crate::batch::{BatchStepper, Dynamics};
 use crate::render::{BLUE, BLUE_LIGHT, Canvas, GREEN, MUTED, ORANGE, ORANGE_LIGHT, arc};
-use crate::{ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Space, StateReader, StateWriter, StepOutcome};
+use crate::{
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Space, StateReader, StateWriter,
+    StepOutcome,
+};
 
 /// Registry entry.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -45,6 +48,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(500),
     reward_threshold: Some(-100.0),
     render_fps: 15,
+    controls: &[Controls {
+        idle: Some(&[1.0]),
+        keys: &[(Key::Left, &[(0, 0.0)], "torque -1"), (Key::Right, &[(0, 2.0)], "torque 1")],
+    }],
     make: |_| Ok(Box::new(Acrobot::new())),
     make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Acrobot, 4, 6>::new(n, limit, simd)))),
 };

@@ -42,7 +42,8 @@ use crate::render::{
     BLUE, BLUE_LIGHT, Canvas, Fill, GROUND_BOTTOM, GROUND_TOP, INK, INK_LIGHT, LIGHT, MUTED, ORANGE, ORANGE_LIGHT,
 };
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -52,6 +53,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(500),
     reward_threshold: Some(475.0),
     render_fps: 50,
+    controls: &[Controls {
+        idle: None,
+        keys: &[(Key::Left, &[(0, 0.0)], "push left"), (Key::Right, &[(0, 1.0)], "push right")],
+    }],
     make: |options| Ok(Box::new(CartPole::new(options)?)),
     make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<CartPole, 4, 4>::new(n, limit, simd)))),
 };

@@ -30,7 +30,8 @@ use crate::batch::real::Real;
 use crate::batch::{BatchStepper, Dynamics};
 use crate::render::{BLUE, BLUE_LIGHT, Canvas, Fill, GREEN, GROUND_BOTTOM, GROUND_TOP, INK, INK_LIGHT, LIGHT};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -40,6 +41,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(200),
     reward_threshold: Some(-110.0),
     render_fps: 30,
+    controls: &[Controls {
+        idle: Some(&[1.0]),
+        keys: &[(Key::Left, &[(0, 0.0)], "push left"), (Key::Right, &[(0, 2.0)], "push right")],
+    }],
     make: |options| Ok(Box::new(MountainCar::new(options)?)),
     make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<MountainCar, 2, 2>::new(n, limit, simd)))),
 };

@@ -32,7 +32,8 @@
 use crate::batch::real::Real;
 use crate::batch::{BatchStepper, Dynamics};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -42,6 +43,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(999),
     reward_threshold: Some(90.0),
     render_fps: 30,
+    controls: &[Controls {
+        idle: Some(&[0.0]),
+        keys: &[(Key::Left, &[(0, -1.0)], "push left"), (Key::Right, &[(0, 1.0)], "push right")],
+    }],
     make: |options| Ok(Box::new(MountainCarContinuous::new(options)?)),
     make_batch: Some(|_, n, limit, simd| {
         Ok(Box::new(BatchStepper::<MountainCarContinuous, 2, 2>::new(n, limit, simd)))

@@ -31,7 +31,8 @@ use crate::batch::real::Real;
 use crate::batch::{BatchStepper, Dynamics};
 use crate::render::{Canvas, GREEN, MUTED, ORANGE, ORANGE_LIGHT, VIOLET, arc};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -41,6 +42,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(200),
     reward_threshold: None,
     render_fps: 30,
+    controls: &[Controls {
+        idle: Some(&[0.0]),
+        keys: &[(Key::Left, &[(0, 2.0)], "turn left"), (Key::Right, &[(0, -2.0)], "turn right")],
+    }],
     make: |options| Ok(Box::new(Pendulum::new(options)?)),
     make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Pendulum, 2, 3>::new(n, limit, simd)))),
 };

@@ -26,9 +26,9 @@
 //! # Source
 //! Young and Tian, 2019; rules of `minatar` 1.0.15.
 
-use super::{Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, cell_behind, read};
+use super::{ALL_CONTROLS, Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, cell_behind, read};
 use crate::render::{BLUE, GREEN, LIGHT, ORANGE};
-use crate::{EnvError, EnvSpec, StateReader, StateWriter};
+use crate::{Controls, EnvError, EnvSpec, Key, StateReader, StateWriter};
 
 /// Registry entry.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -37,6 +37,18 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 15,
+    controls: &[
+        ALL_CONTROLS,
+        Controls {
+            idle: Some(&[0.0]),
+            keys: &[
+                (Key::Left, &[(0, 1.0)], "left"),
+                (Key::Up, &[(0, 2.0)], "up"),
+                (Key::Right, &[(0, 3.0)], "right"),
+                (Key::Down, &[(0, 4.0)], "down"),
+            ],
+        },
+    ],
     make: |options| Ok(Box::new(MinAtar::<Asterix, 4>::new(options)?)),
     make_batch: None,
 };

@@ -27,9 +27,9 @@
 //! # Source
 //! Young and Tian, 2019; rules of `minatar` 1.0.15.
 
-use super::{Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, read};
+use super::{ALL_CONTROLS, Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, read};
 use crate::render::{Color, GREEN, ORANGE, VIOLET};
-use crate::{EnvError, EnvSpec, StateReader, StateWriter};
+use crate::{Controls, EnvError, EnvSpec, Key, StateReader, StateWriter};
 
 /// Registry entry.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -38,6 +38,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 15,
+    controls: &[
+        ALL_CONTROLS,
+        Controls { idle: Some(&[0.0]), keys: &[(Key::Up, &[(0, 1.0)], "up"), (Key::Down, &[(0, 2.0)], "down")] },
+    ],
     make: |options| Ok(Box::new(MinAtar::<Freeway, 7>::new(options)?)),
     make_batch: None,
 };

@@ -34,12 +34,25 @@ use std::ops::RangeInclusive;
 
 use crate::render::{Canvas, Color, Fill, GROUND_BOTTOM, INK, INK_LIGHT};
 use crate::{
-    ActionRef, Dtype, Env, EnvError, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Dtype, Env, EnvError, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Cells of a board's side.
 const SIDE: i32 = 10;
 const CELLS: usize = (SIDE * SIDE) as usize;
+
+/// Keys for all six actions.
+const ALL_CONTROLS: Controls = Controls {
+    idle: Some(&[0.0]),
+    keys: &[
+        (Key::Left, &[(0, 1.0)], "left"),
+        (Key::Up, &[(0, 2.0)], "up"),
+        (Key::Right, &[(0, 3.0)], "right"),
+        (Key::Down, &[(0, 4.0)], "down"),
+        (Key::Space, &[(0, 5.0)], "fire"),
+    ],
+};
 
 /// One bit a cell, row after row from the top; bit 0 is the upper left cell.
 type Board = u128;

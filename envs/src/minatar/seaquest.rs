@@ -31,7 +31,7 @@
 //! surfacing costs as well, so that the count is -1 then and the next six take seven divers; a submarine that is shot or
 //! has left while its gun is loaded still fires.
 
-use super::{Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, cell_behind, read};
+use super::{ALL_CONTROLS, Action, Board, Channel, Draws, Game, MinAtar, SIDE, Shape, ahead, cell, cell_behind, read};
 use crate::render::{BLUE, BLUE_LIGHT, GREEN, LIGHT, ORANGE, VIOLET};
 use crate::{EnvError, EnvSpec, StateReader, StateWriter};
 
@@ -42,6 +42,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 15,
+    controls: &[ALL_CONTROLS],
     make: |options| Ok(Box::new(MinAtar::<Seaquest, 10>::new(options)?)),
     make_batch: None,
 };

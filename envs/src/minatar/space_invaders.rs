@@ -26,9 +26,9 @@
 //! # Source
 //! Young and Tian, 2019; rules of `minatar` 1.0.15.
 
-use super::{Action, Board, CELLS, Channel, Draws, Game, MinAtar, SIDE, Shape, cell, read, read_board};
+use super::{ALL_CONTROLS, Action, Board, CELLS, Channel, Draws, Game, MinAtar, SIDE, Shape, cell, read, read_board};
 use crate::render::{BLUE, GREEN, ORANGE, VIOLET};
-use crate::{EnvError, EnvSpec, StateReader, StateWriter};
+use crate::{Controls, EnvError, EnvSpec, Key, StateReader, StateWriter};
 
 /// Registry entry.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -37,6 +37,17 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 15,
+    controls: &[
+        ALL_CONTROLS,
+        Controls {
+            idle: Some(&[0.0]),
+            keys: &[
+                (Key::Left, &[(0, 1.0)], "left"),
+                (Key::Right, &[(0, 2.0)], "right"),
+                (Key::Space, &[(0, 3.0)], "fire"),
+            ],
+        },
+    ],
     make: |options| Ok(Box::new(MinAtar::<SpaceInvaders, 6>::new(options)?)),
     make_batch: None,
 };

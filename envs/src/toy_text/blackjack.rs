@@ -35,7 +35,8 @@ use super::write;
 use crate::batch::{DiscreteDynamics, DiscreteStepper, LaneRng};
 use crate::render::{BLUE, BLUE_LIGHT, Canvas, Color, Fill, GREEN, INK, LIGHT, MUTED, SHADOW};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -45,6 +46,10 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 4,
+    controls: &[Controls {
+        idle: None,
+        keys: &[(Key::Char('h'), &[(0, 1.0)], "hit"), (Key::Char('s'), &[(0, 0.0)], "stick")],
+    }],
     make: |options| Ok(Box::new(Blackjack::new(options)?)),
     make_batch: Some(|options, n, limit, _| {
         Ok(Box::new(DiscreteStepper::new(SPEC.id, BlackjackDynamics::new(Rules::read(options)?), n, limit)))

@@ -33,9 +33,19 @@ use super::tabular::{Outcomes, Starts, Table, Transition, TransitionModel};
 use crate::batch::DiscreteStepper;
 use crate::render::{BLUE, BLUE_LIGHT, Canvas, Color, Fill, GREEN, INK, LIGHT, ORANGE, ORANGE_LIGHT, SHADOW};
 use crate::{
-    ActionRef, BatchEnv, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
-    StepOutcome,
+    ActionRef, BatchEnv, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader,
+    StateWriter, StepOutcome,
 };
+
+const CONTROLS: &[Controls] = &[Controls {
+    idle: None,
+    keys: &[
+        (Key::Left, &[(0, 3.0)], "left"),
+        (Key::Right, &[(0, 1.0)], "right"),
+        (Key::Up, &[(0, 0.0)], "up"),
+        (Key::Down, &[(0, 2.0)], "down"),
+    ],
+}];
 
 /// Registry entry.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -44,6 +54,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 4,
+    controls: CONTROLS,
     make: |options| Ok(Box::new(CliffWalking::new(options)?)),
     make_batch: Some(|options, n, limit, _| Ok(CliffWalking::new(options)?.batch(SPEC.id, n, limit))),
 };
@@ -52,6 +63,7 @@ pub const SPEC: EnvSpec = EnvSpec {
 pub const SPEC_SLIPPERY: EnvSpec = EnvSpec {
     id: "CliffWalkingSlippery-v1",
     summary: "walk along a slippery cliff",
+    controls: CONTROLS,
     make: |options| Ok(Box::new(CliffWalking::with_default(options, true)?)),
     make_batch: Some(|options, n, limit, _| {
         Ok(CliffWalking::with_default(options, true)?.batch(SPEC_SLIPPERY.id, n, limit))

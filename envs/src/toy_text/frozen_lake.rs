@@ -43,9 +43,19 @@ use super::tabular::{Outcomes, Starts, Table, Transition, TransitionModel};
 use crate::batch::DiscreteStepper;
 use crate::render::{BLUE, BLUE_LIGHT, Canvas, Color, Fill, GREEN, INK, LIGHT, MUTED, ORANGE, ORANGE_LIGHT};
 use crate::{
-    ActionRef, BatchEnv, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
-    StepOutcome,
+    ActionRef, BatchEnv, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader,
+    StateWriter, StepOutcome,
 };
+
+const CONTROLS: &[Controls] = &[Controls {
+    idle: None,
+    keys: &[
+        (Key::Left, &[(0, 0.0)], "left"),
+        (Key::Right, &[(0, 2.0)], "right"),
+        (Key::Up, &[(0, 3.0)], "up"),
+        (Key::Down, &[(0, 1.0)], "down"),
+    ],
+}];
 
 /// Registry entry of the small lake.
 pub const SPEC: EnvSpec = EnvSpec {
@@ -54,6 +64,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(100),
     reward_threshold: Some(0.7),
     render_fps: 4,
+    controls: CONTROLS,
     make: |options| Ok(Box::new(FrozenLake::new(options)?)),
     make_batch: Some(|options, n, limit, _| Ok(FrozenLake::new(options)?.batch(SPEC.id, n, limit))),
 };
@@ -64,6 +75,7 @@ pub const SPEC_8X8: EnvSpec = EnvSpec {
     summary: "cross a larger lake",
     max_episode_steps: Some(200),
     reward_threshold: Some(0.85),
+    controls: CONTROLS,
     make: |options| Ok(Box::new(FrozenLake::with_map(options, MAP_8X8)?)),
     make_batch: Some(|options, n, limit, _| Ok(FrozenLake::with_map(options, MAP_8X8)?.batch(SPEC_8X8.id, n, limit))),
     ..SPEC

@@ -49,7 +49,8 @@ use super::tabular::{Outcomes, Starts, Table, Transition, TransitionModel};
 use crate::batch::{DiscreteDynamics, DiscreteStepper, LaneRng};
 use crate::render::{BLUE, Canvas, Color, Fill, GREEN, INK, INK_LIGHT, LIGHT, ORANGE, ORANGE_LIGHT, VIOLET};
 use crate::{
-    ActionRef, Env, EnvError, EnvSpec, Frame, NpRng, ObsMut, Options, Space, StateReader, StateWriter, StepOutcome,
+    ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
+    StepOutcome,
 };
 
 /// Registry entry.
@@ -59,6 +60,17 @@ pub const SPEC: EnvSpec = EnvSpec {
     max_episode_steps: Some(200),
     reward_threshold: Some(8.0),
     render_fps: 4,
+    controls: &[Controls {
+        idle: None,
+        keys: &[
+            (Key::Left, &[(0, 3.0)], "left"),
+            (Key::Right, &[(0, 2.0)], "right"),
+            (Key::Up, &[(0, 1.0)], "up"),
+            (Key::Down, &[(0, 0.0)], "down"),
+            (Key::Char('p'), &[(0, 4.0)], "pick up"),
+            (Key::Char('d'), &[(0, 5.0)], "drop off"),
+        ],
+    }],
     make: |options| Ok(Box::new(Taxi::new(options)?)),
     make_batch: Some(|options, n, limit, _| {
         let dynamics = TaxiDynamics::new(&Taxi::new(options)?);
