@@ -9,13 +9,13 @@ pub(crate) use discrete::{DiscreteDynamics, DiscreteStepper};
 pub(crate) use lane_rng::LaneRng;
 pub(crate) use lanes::{BatchStepper, Dynamics};
 
-use crate::{Actions, EnvError, ObsMut};
+use crate::{ActionRef, Actions, Dtype, EnvError, ObsMut, Space};
 
 /// `N` copies of one simulator whose observations lie in columns of single-precision numbers or integers.
 ///
 /// Where [`crate::VecEnv`] matches Gymnasium's numbers and seeds, this matches its dynamics in single precision and
 /// its distribution of start states, at the speed of the vector unit. Ended episodes are reset in the same step; the
-/// observation before the reset stays in the final-observation columns.
+/// observation before the reset stays in the final-observation columns. A new batch stands at the start states of seed 0.
 pub trait BatchEnv: Send {
     /// Number of copies `N`.
     fn num_envs(&self) -> usize;
@@ -26,8 +26,8 @@ pub trait BatchEnv: Send {
     /// Advances all copies one step.
     ///
     /// # Errors
-    /// [`EnvError::BadBatch`] if `actions` has the wrong type or length. Values are clamped into the action space:
-    /// checking them would cost more than the step.
+    /// [`EnvError::BadBatch`] if `actions` has the wrong type or length, [`EnvError::BadAction`] for one outside a
+    /// `Discrete` or not finite; nothing has stepped then. Finite actions outside the bounds of a `Box` are clipped.
     fn step(&mut self, actions: Actions<'_>) -> Result<(), EnvError>;
 
     /// Length `D` of an observation.
@@ -69,47 +69,80 @@ pub trait BatchEnv: Send {
     fn truncated(&self) -> &[u8];
 }
 
-/// The element type of a batch of actions.
+/// The action of one copy.
 pub(crate) trait LaneAction: Copy + 'static {
-    /// Name in messages.
-    const NAME: &'static str;
-
-    /// The actions, if they have this type.
+    /// The actions, if they have the right type and are whole ones.
     fn of(actions: Actions<'_>) -> Option<&[Self]>;
+
+    /// Whether all are finite, or one of the `n` choices. Without an early exit, so that it is vectorised.
+    fn all_accepted(actions: &[Self], n: i32) -> bool;
 }
 
 impl LaneAction for i32 {
-    const NAME: &'static str = "i32";
-
     fn of(actions: Actions<'_>) -> Option<&[Self]> {
         if let Actions::I32(actions) = actions { Some(actions) } else { None }
+    }
+
+    fn all_accepted(actions: &[Self], n: i32) -> bool {
+        actions.iter().fold(true, |all, x| all & ((*x as u32) < n as u32))
     }
 }
 
 impl LaneAction for f32 {
-    const NAME: &'static str = "f32";
-
     fn of(actions: Actions<'_>) -> Option<&[Self]> {
         if let Actions::F32(actions) = actions { Some(actions) } else { None }
     }
+
+    fn all_accepted(actions: &[Self], _: i32) -> bool {
+        actions.iter().fold(true, |all, x| all & x.is_finite())
+    }
 }
 
-/// The actions of `num_envs` copies of `env`, if they have the right type and number.
-fn actions_of<'a, A: LaneAction>(env: &str, actions: Actions<'a>, num_envs: usize) -> Result<&'a [A], EnvError> {
-    match A::of(actions) {
-        Some(actions) if actions.len() == num_envs => Ok(actions),
-        _ => {
-            let kind = match actions {
-                Actions::F32(_) => f32::NAME,
-                Actions::U8(_) => "u8",
-                Actions::I32(_) => i32::NAME,
-            };
-            Err(EnvError::BadBatch {
-                env: env.to_owned(),
-                expected: format!("{num_envs} {} actions", A::NAME),
-                found: format!("{} {kind} actions", actions.len()),
-            })
+impl<const A: usize> LaneAction for [f32; A] {
+    fn of(actions: Actions<'_>) -> Option<&[Self]> {
+        f32::of(actions).map(<[f32]>::as_chunks).filter(|(_, rest)| rest.is_empty()).map(|(rows, _)| rows)
+    }
+
+    fn all_accepted(actions: &[Self], n: i32) -> bool {
+        f32::all_accepted(actions.as_flattened(), n)
+    }
+}
+
+/// Lets the actions of all copies pass if they are such of the action space.
+struct ActionGate {
+    env: &'static str,
+    space: Space,
+    num_envs: usize,
+}
+
+impl ActionGate {
+    fn pass<'a, A: LaneAction>(&self, actions: Actions<'a>) -> Result<&'a [A], EnvError> {
+        let n = if let Space::Discrete { n, .. } = self.space { n } else { 0 };
+        match A::of(actions).filter(|all| all.len() == self.num_envs) {
+            Some(all) if A::all_accepted(all, n) => Ok(all),
+            _ => Err(self.refusal(actions)),
         }
+    }
+
+    #[cold]
+    fn refusal(&self, actions: Actions<'_>) -> EnvError {
+        let (env, width) = (self.env.to_owned(), self.space.len());
+        let (dtype, n): (Dtype, _) = (self.space.dtype(), self.num_envs);
+        if (actions.dtype(), actions.len()) != (dtype, n * width) {
+            return EnvError::BadBatch {
+                env,
+                expected: format!("{n} actions of {width} {dtype}"),
+                found: format!("{} {}", actions.len(), actions.dtype()),
+            };
+        }
+        let row = |i| actions.row(i, width);
+        let index = (0..n).find(|i| !self.space.accepts_action(row(*i))).unwrap_or(0);
+        let action = match row(index) {
+            ActionRef::F32(x) => format!("{x:?}"),
+            ActionRef::U8(x) => format!("{x:?}"),
+            ActionRef::I32(x) => format!("{x:?}"),
+        };
+        EnvError::BadAction { env, index, action, space: self.space.to_string() }
     }
 }
 

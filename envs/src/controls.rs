@@ -74,8 +74,11 @@ impl Controls {
 pub struct Keymap {
     space: Space,
     idle: Option<Vec<f32>>,
-    keys: Vec<(Key, Vec<(usize, f32)>, String)>,
+    keys: Vec<OwnBinding>,
 }
+
+/// A [`Binding`] that may be of a default.
+type OwnBinding = (Key, Vec<(usize, f32)>, String);
 
 /// Pairs of keys that raise and lower elements of an action.
 const PAIRS: [(char, char); 8] =

@@ -76,6 +76,8 @@
 
 use std::f64::consts::PI;
 
+use crate::batch::real::{Real, normal};
+use crate::batch::{BatchStepper, Dynamics};
 use crate::render::{Canvas, Color, Fill, GREEN, INK, INK_LIGHT, LIGHT, MUTED, ORANGE, ORANGE_LIGHT};
 use crate::{
     ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
@@ -114,7 +116,16 @@ pub const SPEC: EnvSpec = EnvSpec {
         },
     ],
     make: |options| Ok(Box::new(Rocket::new(options)?)),
-    make_batch: None,
+    make_batch: Some(|options, n, limit, simd| {
+        let Rocket { max_wind, start_fuel, action_space, .. } = Rocket::new(options)?;
+        let setting = [max_wind as f32, start_fuel as f32];
+        Ok(match action_space {
+            Space::Discrete { .. } => {
+                Box::new(BatchStepper::<ByChoice, STATE, OBSERVATION>::new(setting, n, limit, simd))
+            }
+            _ => Box::new(BatchStepper::<ByThrottle, STATE, OBSERVATION>::new(setting, n, limit, simd)),
+        })
+    }),
 };
 
 const GRAVITY: f64 = 9.81;
@@ -163,21 +174,21 @@ const TRAIL_LEN: usize = 128;
 
 /// The booster's state; units as in the module's description.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Booster {
+pub struct Booster<R = f64> {
     /// Position of the centre of mass (m).
-    pub position: [f64; 2],
+    pub position: [R; 2],
     /// Its velocity (m/s).
-    pub velocity: [f64; 2],
+    pub velocity: [R; 2],
     /// Tilt to the left of upright (rad).
-    pub tilt: f64,
+    pub tilt: R,
     /// Rate of the tilt (rad/s).
-    pub turn: f64,
+    pub turn: R,
     /// Thrust as a share of the largest.
-    pub throttle: f64,
+    pub throttle: R,
     /// Angle of the engine (rad).
-    pub gimbal: f64,
+    pub gimbal: R,
     /// Fuel left (kg).
-    pub fuel: f64,
+    pub fuel: R,
 }
 
 /// How an episode stands.
@@ -209,93 +220,179 @@ pub struct Rocket {
 impl Booster {
     /// Mass with the fuel left (kg).
     pub fn mass(&self) -> f64 {
-        DRY_MASS + self.fuel
+        mass(self)
     }
 
     /// Moment of inertia about the centre of mass (kg m2).
     pub fn inertia(&self) -> f64 {
-        self.mass() * HEIGHT * HEIGHT / 12.0
-    }
-
-    /// Time derivative under commands for throttle and gimbal (rad), in a wind (m/s).
-    fn derivative(&self, throttle: f64, gimbal: f64, wind: f64) -> Self {
-        let (sin, cos) = self.tilt.sin_cos();
-        let (sin_thrust, cos_thrust) = (self.tilt + self.gimbal).sin_cos();
-        let thrust = if self.fuel > 0.0 { MAX_THRUST * self.throttle } else { 0.0 };
-        let air = [self.velocity[0] - wind, self.velocity[1]];
-        let along = cos * air[1] - sin * air[0];
-        let across = cos * air[0] + sin * air[1] - PRESSURE_ARM * self.turn;
-        let pressure = 0.5 * AIR_DENSITY * (-self.position[1] / SCALE_HEIGHT).exp();
-        let axial = -pressure * DRAG_AXIAL * along.abs() * along;
-        let normal = -pressure * DRAG_NORMAL * across.abs() * across;
-        let force =
-            [-thrust * sin_thrust - axial * sin + normal * cos, thrust * cos_thrust + axial * cos + normal * sin];
-        let torque = -ENGINE_ARM * thrust * self.gimbal.sin() - PRESSURE_ARM * normal - DAMPING * self.turn;
-        Self {
-            position: self.velocity,
-            velocity: [force[0] / self.mass(), force[1] / self.mass() - GRAVITY],
-            tilt: self.turn,
-            turn: torque / self.inertia(),
-            throttle: (throttle - self.throttle) / THROTTLE_LAG,
-            gimbal: (gimbal - self.gimbal) / GIMBAL_LAG,
-            fuel: -thrust / EXHAUST_SPEED,
-        }
-    }
-
-    /// This state and `dt` times a derivative.
-    fn along(&self, rate: &Self, dt: f64) -> Self {
-        Self {
-            position: [self.position[0] + dt * rate.position[0], self.position[1] + dt * rate.position[1]],
-            velocity: [self.velocity[0] + dt * rate.velocity[0], self.velocity[1] + dt * rate.velocity[1]],
-            tilt: self.tilt + dt * rate.tilt,
-            turn: self.turn + dt * rate.turn,
-            throttle: self.throttle + dt * rate.throttle,
-            gimbal: self.gimbal + dt * rate.gimbal,
-            fuel: self.fuel + dt * rate.fuel,
-        }
-    }
-
-    /// One classical Runge-Kutta step.
-    fn advance(&self, throttle: f64, gimbal: f64, wind: f64) -> Self {
-        let k1 = self.derivative(throttle, gimbal, wind);
-        let k2 = self.along(&k1, DT / 2.0).derivative(throttle, gimbal, wind);
-        let k3 = self.along(&k2, DT / 2.0).derivative(throttle, gimbal, wind);
-        let k4 = self.along(&k3, DT).derivative(throttle, gimbal, wind);
-        let mut next = self.along(&k1, DT / 6.0).along(&k2, DT / 3.0).along(&k3, DT / 3.0).along(&k4, DT / 6.0);
-        if next.fuel <= 0.0 {
-            (next.fuel, next.throttle) = (0.0, 0.0);
-        }
-        next
-    }
-
-    /// The potential of the reward.
-    fn potential(&self) -> f64 {
-        let [x, y] = self.position;
-        let reference = [(-0.15 * x).clamp(-10.0, 10.0), -1.0 - (8.0 * y.max(0.0)).sqrt()];
-        let error = (self.velocity[0] - reference[0]).hypot(self.velocity[1] - reference[1]);
-        -40.0 * x.hypot(y) / 300.0 - 3.0 * error - 60.0 * self.tilt.abs() - 20.0 * self.turn.abs()
+        inertia(self)
     }
 
     /// The middle between the legs' feet.
     fn foot(&self) -> [f64; 2] {
-        let (sin, cos) = self.tilt.sin_cos();
-        [self.position[0] + FOOT_ARM * sin, self.position[1] + FOOT_ARM * (1.0 - cos)]
+        foot(self)
     }
+}
 
-    /// Whether the booster flies on, has landed or is lost.
-    fn judge(&self) -> Flight {
-        let [x, y] = self.foot();
-        if y > LEG_SPAN * self.tilt.sin().abs() {
-            let [x, y] = self.position;
-            let away = x.abs() > X_LIMIT || y > Y_LIMIT || self.tilt.abs() > PI / 2.0;
-            return if away { Flight::Crashed } else { Flight::Flying };
-        }
-        let gentle = -self.velocity[1] <= MAX_SINK
-            && self.velocity[0].abs() <= MAX_DRIFT
-            && self.tilt.abs() <= MAX_TILT
-            && self.turn.abs() <= MAX_TURN;
-        if gentle && x.abs() <= DECK { Flight::Landed } else { Flight::Crashed }
+fn mass<R: Real>(b: &Booster<R>) -> R {
+    R::of(DRY_MASS) + b.fuel
+}
+
+fn inertia<R: Real>(b: &Booster<R>) -> R {
+    (mass(b) * R::of(HEIGHT) * R::of(HEIGHT)).over_const(12.0)
+}
+
+/// Time derivative under commands for throttle and gimbal (rad), in a wind (m/s).
+#[inline(always)]
+fn derivative<R: Real>(b: &Booster<R>, throttle: R, gimbal: R, wind: R) -> Booster<R> {
+    let (sin, cos) = b.tilt.sin_cos();
+    let (sin_thrust, cos_thrust) = (b.tilt + b.gimbal).sin_cos();
+    let thrust = if b.fuel > R::of(0.0) { R::of(MAX_THRUST) * b.throttle } else { R::of(0.0) };
+    let air = [b.velocity[0] - wind, b.velocity[1]];
+    let along = cos * air[1] - sin * air[0];
+    let across = cos * air[0] + sin * air[1] - R::of(PRESSURE_ARM) * b.turn;
+    let pressure = R::of(0.5 * AIR_DENSITY) * (-b.position[1]).over_const(SCALE_HEIGHT).exp();
+    let axial = -pressure * R::of(DRAG_AXIAL) * along.abs() * along;
+    let normal = -pressure * R::of(DRAG_NORMAL) * across.abs() * across;
+    let force = [-thrust * sin_thrust - axial * sin + normal * cos, thrust * cos_thrust + axial * cos + normal * sin];
+    let torque = R::of(-ENGINE_ARM) * thrust * b.gimbal.sin() - R::of(PRESSURE_ARM) * normal - R::of(DAMPING) * b.turn;
+    Booster {
+        position: b.velocity,
+        velocity: [force[0].over(mass(b)), force[1].over(mass(b)) - R::of(GRAVITY)],
+        tilt: b.turn,
+        turn: torque.over(inertia(b)),
+        throttle: (throttle - b.throttle).over_const(THROTTLE_LAG),
+        gimbal: (gimbal - b.gimbal).over_const(GIMBAL_LAG),
+        fuel: (-thrust).over_const(EXHAUST_SPEED),
     }
+}
+
+/// A state and `dt` times a derivative.
+#[inline(always)]
+fn along<R: Real>(b: &Booster<R>, rate: &Booster<R>, dt: f64) -> Booster<R> {
+    let dt = R::of(dt);
+    Booster {
+        position: [b.position[0] + dt * rate.position[0], b.position[1] + dt * rate.position[1]],
+        velocity: [b.velocity[0] + dt * rate.velocity[0], b.velocity[1] + dt * rate.velocity[1]],
+        tilt: b.tilt + dt * rate.tilt,
+        turn: b.turn + dt * rate.turn,
+        throttle: b.throttle + dt * rate.throttle,
+        gimbal: b.gimbal + dt * rate.gimbal,
+        fuel: b.fuel + dt * rate.fuel,
+    }
+}
+
+/// One classical Runge-Kutta step.
+#[inline(always)]
+fn advance<R: Real>(b: &Booster<R>, throttle: R, gimbal: R, wind: R) -> Booster<R> {
+    let k1 = derivative(b, throttle, gimbal, wind);
+    let k2 = derivative(&along(b, &k1, DT / 2.0), throttle, gimbal, wind);
+    let k3 = derivative(&along(b, &k2, DT / 2.0), throttle, gimbal, wind);
+    let k4 = derivative(&along(b, &k3, DT), throttle, gimbal, wind);
+    let sum = along(&along(b, &k1, DT / 6.0), &k2, DT / 3.0);
+    let next = along(&along(&sum, &k3, DT / 3.0), &k4, DT / 6.0);
+    let empty = next.fuel <= R::of(0.0);
+    let unless_empty = |x| if empty { R::of(0.0) } else { x };
+    Booster { fuel: unless_empty(next.fuel), throttle: unless_empty(next.throttle), ..next }
+}
+
+/// The potential of the reward.
+#[inline(always)]
+fn potential<R: Real>(b: &Booster<R>) -> R {
+    let [x, y] = b.position;
+    let reference = [(R::of(-0.15) * x).clip(-10.0, 10.0), R::of(-1.0) - (R::of(8.0) * y.max(R::of(0.0))).sqrt()];
+    let error = (b.velocity[0] - reference[0]).hypot(b.velocity[1] - reference[1]);
+    (R::of(-40.0) * x.hypot(y)).over_const(300.0)
+        - R::of(3.0) * error
+        - R::of(60.0) * b.tilt.abs()
+        - R::of(20.0) * b.turn.abs()
+}
+
+#[inline(always)]
+fn foot<R: Real>(b: &Booster<R>) -> [R; 2] {
+    let (sin, cos) = b.tilt.sin_cos();
+    [b.position[0] + R::of(FOOT_ARM) * sin, b.position[1] + R::of(FOOT_ARM) * (R::of(1.0) - cos)]
+}
+
+/// Whether the flight is over, and whether the booster has landed.
+#[inline(always)]
+fn judge<R: Real>(b: &Booster<R>) -> (bool, bool) {
+    let below = |x: R, limit: f64| x <= R::of(limit);
+    let [foot_x, foot_y] = foot(b);
+    let [x, y] = b.position;
+    let down = foot_y <= R::of(LEG_SPAN) * b.tilt.sin().abs();
+    let away = !below(x.abs(), X_LIMIT) | !below(y, Y_LIMIT) | !below(b.tilt.abs(), PI / 2.0);
+    let gentle = below(-b.velocity[1], MAX_SINK)
+        & below(b.velocity[0].abs(), MAX_DRIFT)
+        & below(b.tilt.abs(), MAX_TILT)
+        & below(b.turn.abs(), MAX_TURN);
+    (down | away, down & gentle & below(foot_x.abs(), DECK))
+}
+
+/// A step of the flight: the next state, at rest where it has landed, the reward, and [`judge`]'s word.
+#[inline(always)]
+fn fly<R: Real>(before: &Booster<R>, throttle: R, gimbal: R, wind: R) -> (Booster<R>, R, (bool, bool)) {
+    let after = advance(before, throttle, gimbal, wind);
+    let (over, landed) = judge(&after);
+    let end = if landed { 100.0 } else { -100.0 };
+    let reward = potential(&after) - potential(before) - R::of(0.05) * after.throttle;
+    let reward = if over { reward + R::of(end) } else { reward };
+    let zero = R::of(0.0);
+    let unless_landed = |x| if landed { zero } else { x };
+    let next = Booster {
+        position: [if landed { foot(&after)[0] } else { after.position[0] }, unless_landed(after.position[1])],
+        velocity: after.velocity.map(unless_landed),
+        tilt: unless_landed(after.tilt),
+        turn: unless_landed(after.turn),
+        throttle: unless_landed(after.throttle),
+        gimbal: unless_landed(after.gimbal),
+        fuel: after.fuel,
+    };
+    (next, reward, (over, landed))
+}
+
+/// Wind at a height, from the mean wind at 10 m and the gust.
+#[inline(always)]
+fn wind_at<R: Real>(height: R, [mean, gust]: [R; 2]) -> R {
+    mean * height.max(R::of(1.0)).over_const(10.0).powf(1.0 / 7.0) + gust
+}
+
+/// The gust a step later, by the exact transition of the Ornstein-Uhlenbeck process.
+#[inline(always)]
+fn next_gust<R: Real>(gust: R, max_wind: R, normal: R) -> R {
+    let decay = (-DT / GUST_TIME).exp();
+    let spread = R::of(GUSTINESS) * max_wind * R::of((1.0 - decay * decay).sqrt());
+    R::of(decay) * gust + spread * normal
+}
+
+#[inline(always)]
+fn observation<R: Real>(b: &Booster<R>, wind: R) -> [R; OBSERVATION] {
+    [
+        b.position[0].over_const(100.0),
+        b.position[1].over_const(100.0),
+        b.velocity[0].over_const(20.0),
+        b.velocity[1].over_const(20.0),
+        b.tilt.sin(),
+        b.tilt.cos(),
+        b.turn,
+        b.throttle,
+        b.gimbal.over_const(MAX_GIMBAL),
+        b.fuel.over_const(FULL_TANK),
+        wind.over_const(10.0),
+    ]
+}
+
+/// Throttle and gimbal angle (rad) for an action of the box.
+#[inline(always)]
+fn throttle_command<R: Real>([throttle, gimbal]: [R; 2]) -> [R; 2] {
+    [R::of(0.5) + R::of(0.5) * throttle.clip(-1.0, 1.0), R::of(MAX_GIMBAL) * gimbal.clip(-1.0, 1.0)]
+}
+
+/// Throttle and gimbal angle (rad) for one of the choices.
+#[inline(always)]
+fn choice_command<R: Real>(choice: i32) -> [R; 2] {
+    let throttle = choice / 3;
+    [R::single(0.5 * throttle as f32), R::of(MAX_GIMBAL) * R::single((choice - 3 * throttle - 1) as f32)]
 }
 
 impl Rocket {
@@ -317,7 +414,7 @@ impl Rocket {
             steps: 0,
             trail: [[0.0; 2]; TRAIL_LEN],
             observation_space: Space::bounded(low, high, [low.len()]),
-            action_space: if continuous { Space::bounded([-1.0; 2], [1.0; 2], [2]) } else { Space::discrete(9) },
+            action_space: if continuous { ByThrottle::actions() } else { ByChoice::actions() },
         })
     }
 
@@ -338,39 +435,21 @@ impl Rocket {
 
     /// Wind at the booster (m/s), gusts included.
     pub fn wind(&self) -> f64 {
-        let height = self.booster.position[1].max(1.0);
-        self.wind[0] * (height / 10.0).powf(1.0 / 7.0) + self.wind[1]
+        wind_at(self.booster.position[1], self.wind)
     }
 
     fn observe(&self, obs: ObsMut<'_>) {
-        let Booster { position, velocity, tilt, turn, throttle, gimbal, fuel } = self.booster;
         let ObsMut::F32(row) = obs else { unreachable!("the observation space is a box of real numbers") };
-        let values = [
-            position[0] / 100.0,
-            position[1] / 100.0,
-            velocity[0] / 20.0,
-            velocity[1] / 20.0,
-            tilt.sin(),
-            tilt.cos(),
-            turn,
-            throttle,
-            gimbal / MAX_GIMBAL,
-            fuel / FULL_TANK,
-            self.wind() / 10.0,
-        ];
-        for (to, from) in row.iter_mut().zip(values) {
+        for (to, from) in row.iter_mut().zip(observation(&self.booster, self.wind())) {
             *to = from as f32;
         }
     }
 
     /// Throttle and gimbal angle (rad) that an action asks for.
-    fn command(&self, action: ActionRef<'_>) -> (f64, f64) {
+    fn command(&self, action: ActionRef<'_>) -> [f64; 2] {
         match action {
-            ActionRef::F32(&[throttle, gimbal]) => {
-                let clamped = |x: f32| f64::from(x).clamp(-1.0, 1.0);
-                (0.5 + 0.5 * clamped(throttle), MAX_GIMBAL * clamped(gimbal))
-            }
-            ActionRef::I32(&[choice]) => (0.5 * f64::from(choice / 3), MAX_GIMBAL * f64::from(choice % 3 - 1)),
+            ActionRef::F32(&[throttle, gimbal]) => throttle_command([throttle.into(), gimbal.into()]),
+            ActionRef::I32(&[choice]) => choice_command(choice),
             _ => unreachable!("the action space is a box of two numbers or discrete"),
         }
     }
@@ -411,25 +490,16 @@ impl Env for Rocket {
     fn step(&mut self, action: ActionRef<'_>, rng: &mut NpRng, obs: ObsMut<'_>) -> StepOutcome {
         let mut reward = 0.0;
         if self.flight == Flight::Flying {
-            let (throttle, gimbal) = self.command(action);
-            let before = self.booster.potential();
-            self.booster = self.booster.advance(throttle, gimbal, self.wind());
-            // The exact transition of the Ornstein-Uhlenbeck process.
-            let decay = (-DT / GUST_TIME).exp();
-            let spread = GUSTINESS * self.max_wind * (1.0 - decay * decay).sqrt();
-            self.wind[1] = decay * self.wind[1] + spread * rng.normal();
+            let [throttle, gimbal] = self.command(action);
+            let (over, landed);
+            (self.booster, reward, (over, landed)) = fly(&self.booster, throttle, gimbal, self.wind());
+            self.flight = match (over, landed) {
+                (false, _) => Flight::Flying,
+                (true, true) => Flight::Landed,
+                (true, false) => Flight::Crashed,
+            };
+            self.wind[1] = next_gust(self.wind[1], self.max_wind, rng.normal());
             self.steps += 1;
-            self.flight = self.booster.judge();
-            reward = self.booster.potential() - before - 0.05 * self.booster.throttle;
-            match self.flight {
-                Flight::Flying => {}
-                Flight::Landed => {
-                    reward += 100.0;
-                    let (position, fuel) = ([self.booster.foot()[0], 0.0], self.booster.fuel);
-                    self.booster = Booster { position, fuel, ..Booster::default() };
-                }
-                Flight::Crashed => reward -= 100.0,
-            }
             self.mark_trail();
         }
         self.observe(obs);
@@ -474,6 +544,91 @@ impl Env for Rocket {
     fn render(&self) -> Option<Frame> {
         Some(draw::scene(self))
     }
+}
+
+/// State columns: the booster, mean wind, gust. Observation columns.
+const STATE: usize = 11;
+const OBSERVATION: usize = 11;
+
+/// The batch steppers, with continuous and with discrete actions. Their setting is the largest mean wind (m/s) and the
+/// fuel at the start (kg).
+enum ByThrottle {}
+enum ByChoice {}
+
+macro_rules! batch {
+    ($name:ident, $action:ty, $space:expr, $command:ident) => {
+        impl Dynamics<STATE, OBSERVATION> for $name {
+            type Action = $action;
+            type Setting = [f32; 2];
+            const ID: &'static str = SPEC.id;
+            const OBSERVES_STATE: bool = false;
+            const DRAWS: bool = true;
+
+            fn actions() -> Space {
+                $space
+            }
+
+            #[inline(always)]
+            fn start(setting: [f32; 2], uniform: impl FnMut() -> f32) -> [f32; STATE] {
+                start_lane(setting, uniform)
+            }
+
+            #[inline(always)]
+            fn step(
+                [max_wind, _]: [f32; 2],
+                state: [f32; STATE],
+                action: $action,
+                uniform: impl FnMut() -> f32,
+            ) -> ([f32; STATE], f32, bool) {
+                let [throttle, gimbal] = $command(action);
+                step_lane(max_wind, state, throttle, gimbal, uniform)
+            }
+
+            #[inline(always)]
+            fn observe(state: [f32; STATE]) -> [f32; OBSERVATION] {
+                let (booster, wind) = unpack(state);
+                observation(&booster, wind_at(booster.position[1], wind))
+            }
+        }
+    };
+}
+batch!(ByThrottle, [f32; 2], Space::bounded([-1.0; 2], [1.0; 2], [2]), throttle_command);
+batch!(ByChoice, i32, Space::discrete(9), choice_command);
+
+#[inline(always)]
+fn pack(b: &Booster<f32>, [mean, gust]: [f32; 2]) -> [f32; STATE] {
+    let ([x, y], [vx, vy]) = (b.position, b.velocity);
+    [x, y, vx, vy, b.tilt, b.turn, b.throttle, b.gimbal, b.fuel, mean, gust]
+}
+
+#[inline(always)]
+fn unpack([x, y, vx, vy, tilt, turn, throttle, gimbal, fuel, mean, gust]: [f32; STATE]) -> (Booster<f32>, [f32; 2]) {
+    (Booster { position: [x, y], velocity: [vx, vy], tilt, turn, throttle, gimbal, fuel }, [mean, gust])
+}
+
+#[inline(always)]
+fn start_lane([max_wind, fuel]: [f32; 2], mut uniform: impl FnMut() -> f32) -> [f32; STATE] {
+    let mut between = |low: f32, high: f32| low + (high - low) * uniform();
+    let position = [between(-80.0, 80.0), between(220.0, 300.0)];
+    let velocity = [between(-8.0, 8.0), between(-45.0, -30.0)];
+    let (tilt, turn) = (between(-0.15, 0.15), between(-0.05, 0.05));
+    let mean = between(-max_wind, max_wind);
+    let gust = GUSTINESS as f32 * max_wind * normal(uniform);
+    pack(&Booster { position, velocity, tilt, turn, fuel, ..Booster::default() }, [mean, gust])
+}
+
+#[inline(always)]
+fn step_lane(
+    max_wind: f32,
+    state: [f32; STATE],
+    throttle: f32,
+    gimbal: f32,
+    uniform: impl FnMut() -> f32,
+) -> ([f32; STATE], f32, bool) {
+    let (booster, [mean, gust]) = unpack(state);
+    let wind = wind_at(booster.position[1], [mean, gust]);
+    let (booster, reward, (over, _)) = fly(&booster, throttle, gimbal, wind);
+    (pack(&booster, [mean, next_gust(gust, max_wind, normal(uniform))]), reward, over)
 }
 
 mod draw;

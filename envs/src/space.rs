@@ -525,9 +525,9 @@ impl Value {
 impl Space {
     /// As [`Space`]'s text, but for the bounds of a `Box` whose elements have different ones: those are left out.
     pub fn brief(&self) -> String {
-        let uniform = |bounds: &[f32]| bounds.iter().all(|x| *x == bounds[0]);
+        let uniform = |bounds: &[f32]| bounds.windows(2).all(|pair| pair[0] == pair[1]);
         match self {
-            Self::Box { low, high, .. } if !low.is_empty() && !(uniform(low) && uniform(high)) => {
+            Self::Box { low, high, .. } if ![low, high].into_iter().all(|bounds| uniform(bounds)) => {
                 let text = self.to_string();
                 text.rfind(", (").map_or_else(|| text.clone(), |at| format!("Box({}", &text[at + 2..]))
             }

@@ -71,9 +71,10 @@ fn batch_steppers_repeat_with_a_seed_and_refuse_bad_batches() {
             assert_eq!(row(&*batch, i), expected, "{id}");
         }
         let discrete = env.action_space().dtype() == Dtype::I32;
-        let expected = format!("40 {} actions", if discrete { "i32" } else { "f32" });
+        let len = env.action_space().len();
+        let expected = format!("40 actions of {len} {}", env.action_space().dtype());
         for (actions, found) in [
-            (Actions::U8(&[0; 40]), "40 u8 actions"),
+            (Actions::U8(&[0; 40]), "40 uint8"),
             (if discrete { Actions::I32(&[0; 39]) } else { Actions::F32(&[0.0; 39]) }, "39 "),
         ] {
             let Err(EnvError::BadBatch { env, expected: e, found: f }) = batch.step(actions) else {
@@ -81,6 +82,29 @@ fn batch_steppers_repeat_with_a_seed_and_refuse_bad_batches() {
             };
             assert_eq!((env.as_str(), e.as_str()), (id, expected.as_str()));
             assert!(f.starts_with(found), "{id}: {f}");
+        }
+        // One bad value in the last row but one.
+        let mut actions = Buffer::new(env.action_space(), 40);
+        sample(&mut actions, env.action_space(), &mut NpRng::seed(1));
+        let last = 40 * len - len - 1;
+        let bad: &[f64] = if discrete { &[-1.0, 1e6] } else { &[f64::NAN, f64::INFINITY, f64::NEG_INFINITY] };
+        for value in bad {
+            match &mut actions {
+                Buffer::F32(x) => x[last] = *value as f32,
+                Buffer::I32(x) => x[last] = *value as i32,
+                Buffer::U8(_) => panic!("{id}: bytes"),
+            }
+            let error = batch.step(batch_of(&actions)).unwrap_err().to_string();
+            let start = format!("{id}: action [");
+            let end = format!("of environment 38 is not in {}", env.action_space());
+            assert!(error.starts_with(&start) && error.ends_with(&end), "{error}");
+        }
+        if let Buffer::F32(x) = &mut actions {
+            // Finite ones are clipped, as Gymnasium's environments do.
+            x[last] = f32::MAX;
+            let mut other = make_batch(id, &limit(10), 40).unwrap();
+            other.step(batch_of(&actions)).unwrap();
+            assert!(other.rewards().iter().all(|x| x.is_finite()), "{id}");
         }
         let mut after = Buffer::new(env.observation_space(), 40);
         batch.write_observations(after.as_mut());

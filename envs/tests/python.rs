@@ -157,6 +157,71 @@ fn environments_equal_those_of_this_crate() {
     }
 }
 
+const PLAY: &str = r#"
+import gymnasium, numpy as np
+def play(name, actions, seed, dtype):
+    """Observations as bytes, rewards, and whether the episode has ended, from a plain loop."""
+    if name.startswith("ALE/"):
+        import ale_py
+    env = gymnasium.make(name)
+    seen = [(np.asarray(env.reset(seed=seed)[0], dtype).tobytes(), 0.0, False)]
+    for action in actions:
+        one = isinstance(env.action_space, gymnasium.spaces.Discrete)
+        action = int(action[0]) if one else np.asarray(action, np.float32)
+        observation, reward, terminated, truncated, _ = env.step(action)
+        seen.append((np.asarray(observation, dtype).tobytes(), float(reward), terminated or truncated))
+    return seen
+"#;
+
+/// Atari's pixels and MuJoCo's numbers are those of a plain Python loop, where the packages are installed.
+#[test]
+fn atari_and_mujoco_equal_a_plain_loop() {
+    if !available() {
+        return;
+    }
+    for (name, dtype, shape) in [
+        ("ALE/Pong-v5", "uint8", &[210, 160, 3][..]),
+        ("HalfCheetah-v5", "float32", &[17]),
+        ("Ant-v5", "float32", &[105]),
+    ] {
+        let id = format!("gymnasium:{name}");
+        let mut envs = match VecEnv::make(&id, 1, AutoresetMode::SameStep) {
+            Ok(envs) => envs,
+            Err(error) => {
+                println!("skipped: {error}");
+                continue;
+            }
+        };
+        assert_eq!(envs.observation_space().shape(), shape, "{id}");
+        let (space, mut rng) = (envs.action_space().clone(), NpRng::seed(3));
+        let taken: Vec<_> = (0..60).map(|_| actions(&space, &mut rng, 1)).collect();
+        let rows = taken.iter().map(|row| match row {
+            Buffer::F32(x) => x.clone(),
+            Buffer::U8(x) => x.iter().map(|x| f32::from(*x)).collect(),
+            Buffer::I32(x) => x.iter().map(|x| *x as f32).collect(),
+        });
+        let expected: Vec<(Vec<u8>, f64, bool)> = Python::attach(|py| {
+            let code = std::ffi::CString::new(PLAY).unwrap();
+            let play = PyModule::from_code(py, &code, c"play.py", c"play").unwrap().getattr("play").unwrap();
+            play.call1((name, rows.collect::<Vec<_>>(), 7, dtype)).unwrap().extract().unwrap()
+        });
+        envs.reset(7);
+        for (step, (observation, reward, ended)) in expected.iter().enumerate() {
+            if step > 0 {
+                envs.step(as_actions(&taken[step - 1])).unwrap();
+            }
+            let seen = match envs.observations() {
+                Buffer::F32(x) => x.iter().flat_map(|x| x.to_le_bytes()).collect(),
+                Buffer::U8(x) => x.clone(),
+                Buffer::I32(_) => panic!("{id}: integers"),
+            };
+            assert!(seen == *observation, "{id}: other observations at step {step}");
+            assert_eq!((envs.rewards()[0], ended), (*reward as f32, &false), "{id}: step {step}");
+        }
+        println!("{id}: {} steps equal a plain loop", expected.len() - 1);
+    }
+}
+
 #[test]
 fn environments_keep_the_contract() {
     if !available() {

@@ -3,8 +3,8 @@
 //! keeps all that its step needs in one place.
 
 use super::lane_rng::LaneRng;
-use super::{BatchEnv, Column, actions_of};
-use crate::{Actions, EnvError};
+use super::{ActionGate, BatchEnv, Column};
+use crate::{Actions, EnvError, Space};
 
 /// A simulator whose observations are `D` integers, as a batch stepper sees it. One value serves all lanes.
 pub(crate) trait DiscreteDynamics<const D: usize>: Send {
@@ -33,7 +33,7 @@ struct Lane<S> {
 
 /// [`BatchEnv`] of the simulator `E`.
 pub(crate) struct DiscreteStepper<E: DiscreteDynamics<D>, const D: usize> {
-    id: &'static str,
+    gate: ActionGate,
     dynamics: E,
     max_episode_steps: u32,
     lanes: Vec<Lane<E::State>>,
@@ -54,7 +54,7 @@ impl<E: DiscreteDynamics<D>, const D: usize> DiscreteStepper<E, D> {
         let lanes = (0..num_envs as u64).map(start).collect();
         let column = |_| vec![0; num_envs];
         let mut stepper = Self {
-            id,
+            gate: ActionGate { env: id, space: Space::discrete(dynamics.num_actions()), num_envs },
             dynamics,
             max_episode_steps,
             lanes,
@@ -89,8 +89,7 @@ impl<E: DiscreteDynamics<D>, const D: usize> BatchEnv for DiscreteStepper<E, D> 
     }
 
     fn step(&mut self, actions: Actions<'_>) -> Result<(), EnvError> {
-        let actions: &[i32] = actions_of(self.id, actions, self.lanes.len())?;
-        let last = self.dynamics.num_actions() - 1;
+        let actions: &[i32] = self.gate.pass(actions)?;
         let n = actions.len();
         // Slices of one length known to the compiler: indexing needs no checks.
         let (lanes, rewards) = (&mut self.lanes[..n], &mut self.rewards[..n]);
@@ -99,7 +98,7 @@ impl<E: DiscreteDynamics<D>, const D: usize> BatchEnv for DiscreteStepper<E, D> 
         let mut finals = self.final_observation.each_mut().map(|column| &mut column[..n]);
         for i in 0..n {
             let Lane { state, elapsed, rng } = &mut lanes[i];
-            let (next, reward, is_terminal) = self.dynamics.step(*state, actions[i].clamp(0, last) as usize, rng);
+            let (next, reward, is_terminal) = self.dynamics.step(*state, actions[i] as usize, rng);
             *elapsed += 1;
             let is_last = *elapsed >= self.max_episode_steps;
             *state = next;

@@ -6,17 +6,20 @@
 //! without that knowledge. Ended lanes are then visited one by one through a bit mask.
 
 use super::lane_rng::LaneRng;
-use super::{BatchEnv, Column, LaneAction, Simd, actions_of};
-use crate::{Actions, EnvError};
+use super::{ActionGate, BatchEnv, Column, LaneAction, Simd};
+use crate::{Actions, EnvError, Space};
 
-/// Lanes a block: as many as a mask has bits. The largest simulator's block takes 3 KiB.
+/// Lanes a block: as many as a mask has bits. The largest simulator's block takes 7 KiB.
 const BLOCK: usize = 64;
 
 /// A simulator with `S` state and `D` observation columns, as a batch stepper sees it. All functions must be free of
 /// branches that depend on data, or they are not vectorised.
 pub(crate) trait Dynamics<const S: usize, const D: usize>: 'static {
-    /// `i32` for a discrete action space, `f32` for a box with one dimension.
+    /// `i32` for a discrete action space, `f32` or `[f32; A]` for a box.
     type Action: LaneAction;
+
+    /// What options may change, the same for all lanes.
+    type Setting: Copy + Send + Sync;
 
     /// The environment's id.
     const ID: &'static str;
@@ -24,11 +27,22 @@ pub(crate) trait Dynamics<const S: usize, const D: usize>: 'static {
     /// The observation is the state: it needs no columns of its own.
     const OBSERVES_STATE: bool;
 
-    /// A start state from uniform draws in `[0, 1)`.
-    fn start(uniform: impl FnMut() -> f32) -> [f32; S];
+    /// A step draws numbers.
+    const DRAWS: bool;
 
-    /// Next state, reward, and whether the next state is terminal.
-    fn step(state: [f32; S], action: Self::Action) -> ([f32; S], f32, bool);
+    /// The space of an action.
+    fn actions() -> Space;
+
+    /// A start state from uniform draws in `[0, 1)`.
+    fn start(setting: Self::Setting, uniform: impl FnMut() -> f32) -> [f32; S];
+
+    /// Next state, reward, and whether the next state is terminal. Every step takes the same number of draws.
+    fn step(
+        setting: Self::Setting,
+        state: [f32; S],
+        action: Self::Action,
+        uniform: impl FnMut() -> f32,
+    ) -> ([f32; S], f32, bool);
 
     /// Observation of a state.
     fn observe(state: [f32; S]) -> [f32; D];
@@ -49,18 +63,18 @@ struct Columns<const S: usize, const D: usize> {
 }
 
 /// [`BatchEnv`] of the simulator `E`.
-pub(crate) struct BatchStepper<E, const S: usize, const D: usize> {
+pub(crate) struct BatchStepper<E: Dynamics<S, D>, const S: usize, const D: usize> {
+    gate: ActionGate,
+    setting: E::Setting,
     columns: Columns<S, D>,
     block: Box<Block<S, D>>,
-    num_envs: usize,
     max_episode_steps: u32,
     simd: Simd,
-    simulator: std::marker::PhantomData<fn() -> E>,
 }
 
 impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchStepper<E, S, D> {
     /// `num_envs` copies at their start states for seed 0. A level that the processor lacks is lowered to one it has.
-    pub(crate) fn new(num_envs: usize, max_episode_steps: u32, simd: Simd) -> Self {
+    pub(crate) fn new(setting: E::Setting, num_envs: usize, max_episode_steps: u32, simd: Simd) -> Self {
         let column = |_| vec![0.0; num_envs];
         let columns = Columns {
             state: std::array::from_fn(column),
@@ -79,10 +93,11 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchStepper<E, S, D> {
             terminated: [0; BLOCK],
             truncated: [0; BLOCK],
             elapsed: [0; BLOCK],
+            rng: [[0; BLOCK]; 2],
         });
         let simd = simd.min(Simd::detect());
-        let mut stepper =
-            Self { columns, block, num_envs, max_episode_steps, simd, simulator: std::marker::PhantomData };
+        let gate = ActionGate { env: E::ID, space: E::actions(), num_envs };
+        let mut stepper = Self { gate, setting, columns, block, max_episode_steps, simd };
         stepper.reset(0);
         stepper
     }
@@ -90,14 +105,14 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchStepper<E, S, D> {
 
 impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchEnv for BatchStepper<E, S, D> {
     fn num_envs(&self) -> usize {
-        self.num_envs
+        self.gate.num_envs
     }
 
     fn reset(&mut self, seed: u64) {
         let columns = &mut self.columns;
-        for i in 0..self.num_envs {
+        for i in 0..self.gate.num_envs {
             let mut rng = LaneRng::seed(seed, i as u64);
-            let state = E::start(|| rng.uniform());
+            let state = E::start(self.setting, || rng.uniform());
             for (column, value) in columns.state.iter_mut().zip(state) {
                 column[i] = value;
             }
@@ -116,8 +131,9 @@ impl<E: Dynamics<S, D>, const S: usize, const D: usize> BatchEnv for BatchSteppe
     }
 
     fn step(&mut self, actions: Actions<'_>) -> Result<(), EnvError> {
-        let actions = actions_of(E::ID, actions, self.num_envs)?;
-        advance_with::<E, S, D>(self.simd, &mut self.columns, &mut self.block, actions, self.max_episode_steps);
+        let actions = self.gate.pass(actions)?;
+        let limit = self.max_episode_steps;
+        advance_with::<E, S, D>(self.simd, self.setting, &mut self.columns, &mut self.block, actions, limit);
         Ok(())
     }
 
@@ -154,6 +170,7 @@ struct Block<const S: usize, const D: usize> {
     terminated: [u8; BLOCK],
     truncated: [u8; BLOCK],
     elapsed: [u32; BLOCK],
+    rng: [[u32; BLOCK]; 2],
 }
 
 /// Runs [`advance`] compiled for `simd`. None of the three may be inlined: only as a parameter of its own function is
@@ -161,6 +178,7 @@ struct Block<const S: usize, const D: usize> {
 #[allow(unsafe_code)] // Calling a function with target features needs it; `BatchStepper::new` has checked for them.
 fn advance_with<E: Dynamics<S, D>, const S: usize, const D: usize>(
     simd: Simd,
+    setting: E::Setting,
     columns: &mut Columns<S, D>,
     block: &mut Block<S, D>,
     actions: &[E::Action],
@@ -171,12 +189,13 @@ fn advance_with<E: Dynamics<S, D>, const S: usize, const D: usize>(
             #[inline(never)]
             $(#[target_feature(enable = $features)])?
             fn $name<E: Dynamics<S, D>, const S: usize, const D: usize>(
+                setting: E::Setting,
                 columns: &mut Columns<S, D>,
                 block: &mut Block<S, D>,
                 actions: &[E::Action],
                 limit: u32,
             ) {
-                advance::<E, S, D>(columns, block, actions, limit);
+                advance::<E, S, D>(setting, columns, block, actions, limit);
             }
         };
     }
@@ -187,19 +206,20 @@ fn advance_with<E: Dynamics<S, D>, const S: usize, const D: usize>(
         compiled!(avx512, "avx512f,avx512bw,avx512dq,avx512vl");
         match simd {
             // SAFETY: the constructor lowers `simd` to what `Simd::detect` found, which tests exactly these features.
-            Simd::Avx512 => return unsafe { avx512::<E, S, D>(columns, block, actions, limit) },
+            Simd::Avx512 => return unsafe { avx512::<E, S, D>(setting, columns, block, actions, limit) },
             // SAFETY: as above.
-            Simd::Avx2 => return unsafe { avx2::<E, S, D>(columns, block, actions, limit) },
+            Simd::Avx2 => return unsafe { avx2::<E, S, D>(setting, columns, block, actions, limit) },
             Simd::Portable => {}
         }
     }
     let _ = simd;
-    portable::<E, S, D>(columns, block, actions, limit);
+    portable::<E, S, D>(setting, columns, block, actions, limit);
 }
 
 /// Advances all lanes one step.
 #[inline(always)]
 fn advance<E: Dynamics<S, D>, const S: usize, const D: usize>(
+    setting: E::Setting,
     columns: &mut Columns<S, D>,
     block: &mut Block<S, D>,
     actions: &[E::Action],
@@ -209,17 +229,18 @@ fn advance<E: Dynamics<S, D>, const S: usize, const D: usize>(
     let mut first = 0;
     for chunk in &mut chunks {
         // The constant length lets the compiler drop the loop's remainder.
-        advance_block::<E, S, D>(columns, block, &chunk[..BLOCK], first, limit);
+        advance_block::<E, S, D>(setting, columns, block, &chunk[..BLOCK], first, limit);
         first += BLOCK;
     }
     if !chunks.remainder().is_empty() {
-        advance_block::<E, S, D>(columns, block, chunks.remainder(), first, limit);
+        advance_block::<E, S, D>(setting, columns, block, chunks.remainder(), first, limit);
     }
 }
 
 /// Advances the lanes `first..first + actions.len()`.
 #[inline(always)]
 fn advance_block<E: Dynamics<S, D>, const S: usize, const D: usize>(
+    setting: E::Setting,
     columns: &mut Columns<S, D>,
     block: &mut Block<S, D>,
     actions: &[E::Action],
@@ -233,10 +254,19 @@ fn advance_block<E: Dynamics<S, D>, const S: usize, const D: usize>(
         to[..len].copy_from_slice(&from[lanes.clone()]);
     }
     block.elapsed[..len].copy_from_slice(&columns.elapsed[lanes.clone()]);
+    if E::DRAWS {
+        for (to, from) in block.rng.iter_mut().zip(&columns.rng) {
+            to[..len].copy_from_slice(&from[lanes.clone()]);
+        }
+    }
 
     for i in 0..len {
         let state = std::array::from_fn(|s| block.state[s][i]);
-        let (state, reward, terminated) = E::step(state, actions[i]);
+        let mut rng = LaneRng { s0: block.rng[0][i], s1: block.rng[1][i] };
+        let (state, reward, terminated) = E::step(setting, state, actions[i], || rng.uniform());
+        if E::DRAWS {
+            (block.rng[0][i], block.rng[1][i]) = (rng.s0, rng.s1);
+        }
         let elapsed = block.elapsed[i] + 1;
         block.rewards[i] = reward;
         block.terminated[i] = u8::from(terminated);
@@ -253,6 +283,11 @@ fn advance_block<E: Dynamics<S, D>, const S: usize, const D: usize>(
         }
     }
 
+    if E::DRAWS {
+        for (to, from) in columns.rng.iter_mut().zip(&block.rng) {
+            to[lanes.clone()].copy_from_slice(&from[..len]);
+        }
+    }
     block.terminated[len..].fill(0);
     block.truncated[len..].fill(0);
     let mut ended = lane_mask(&block.terminated) | lane_mask(&block.truncated);
@@ -261,7 +296,7 @@ fn advance_block<E: Dynamics<S, D>, const S: usize, const D: usize>(
         ended &= ended - 1;
         let lane = first + i;
         let mut rng = LaneRng { s0: columns.rng[0][lane], s1: columns.rng[1][lane] };
-        let start = E::start(|| rng.uniform());
+        let start = E::start(setting, || rng.uniform());
         let fresh = E::observe(start);
         for d in 0..D {
             let seen = if E::OBSERVES_STATE { &mut block.state[d][i] } else { &mut block.observation[d][i] };

@@ -53,7 +53,7 @@ pub const SPEC: EnvSpec = EnvSpec {
         keys: &[(Key::Left, &[(0, 0.0)], "torque -1"), (Key::Right, &[(0, 2.0)], "torque 1")],
     }],
     make: |_| Ok(Box::new(Acrobot::new())),
-    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Acrobot, 4, 6>::new(n, limit, simd)))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Acrobot, 4, 6>::new((), n, limit, simd)))),
 };
 
 const GRAVITY: f64 = 9.8;
@@ -89,7 +89,7 @@ impl Acrobot {
         Self {
             state: [0.0; 4],
             observation_space: Space::bounded(high.map(|x| -x), high, [high.len()]),
-            action_space: Space::discrete(3),
+            action_space: <Self as Dynamics<4, 6>>::actions(),
         }
     }
 
@@ -198,18 +198,24 @@ impl Env for Acrobot {
 
 impl Dynamics<4, 6> for Acrobot {
     type Action = i32;
+    type Setting = ();
     const ID: &'static str = SPEC.id;
     const OBSERVES_STATE: bool = false;
+    const DRAWS: bool = false;
+
+    fn actions() -> Space {
+        Space::discrete(3)
+    }
 
     #[inline(always)]
-    fn start(mut uniform: impl FnMut() -> f32) -> [f32; 4] {
+    fn start((): (), mut uniform: impl FnMut() -> f32) -> [f32; 4] {
         let (low, range) = (-START as f32, (2.0 * START) as f32);
         [low + range * uniform(), low + range * uniform(), low + range * uniform(), low + range * uniform()]
     }
 
     #[inline(always)]
-    fn step(state: [f32; 4], action: i32) -> ([f32; 4], f32, bool) {
-        let state = advance(state, (action.clamp(0, 2) - 1) as f32);
+    fn step((): (), state: [f32; 4], action: i32, _: impl FnMut() -> f32) -> ([f32; 4], f32, bool) {
+        let state = advance(state, (action - 1) as f32);
         let terminated = arrived(state);
         (state, if terminated { 0.0 } else { -1.0 }, terminated)
     }

@@ -58,7 +58,7 @@ pub const SPEC: EnvSpec = EnvSpec {
         keys: &[(Key::Left, &[(0, 0.0)], "push left"), (Key::Right, &[(0, 1.0)], "push right")],
     }],
     make: |options| Ok(Box::new(CartPole::new(options)?)),
-    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<CartPole, 4, 4>::new(n, limit, simd)))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<CartPole, 4, 4>::new((), n, limit, simd)))),
 };
 
 const GRAVITY: f64 = 9.8;
@@ -98,7 +98,7 @@ impl CartPole {
             fell: false,
             sutton_barto_reward: options.bool("sutton_barto_reward", false)?,
             observation_space: Space::bounded(high.map(|x| -x), high, [high.len()]),
-            action_space: Space::discrete(2),
+            action_space: <Self as Dynamics<4, 4>>::actions(),
         })
     }
 
@@ -181,17 +181,23 @@ impl Env for CartPole {
 
 impl Dynamics<4, 4> for CartPole {
     type Action = i32;
+    type Setting = ();
     const ID: &'static str = SPEC.id;
     const OBSERVES_STATE: bool = true;
+    const DRAWS: bool = false;
+
+    fn actions() -> Space {
+        Space::discrete(2)
+    }
 
     #[inline(always)]
-    fn start(mut uniform: impl FnMut() -> f32) -> [f32; 4] {
+    fn start((): (), mut uniform: impl FnMut() -> f32) -> [f32; 4] {
         let (low, range) = (-START as f32, (2.0 * START) as f32);
         [low + range * uniform(), low + range * uniform(), low + range * uniform(), low + range * uniform()]
     }
 
     #[inline(always)]
-    fn step(state: [f32; 4], action: i32) -> ([f32; 4], f32, bool) {
+    fn step((): (), state: [f32; 4], action: i32, _: impl FnMut() -> f32) -> ([f32; 4], f32, bool) {
         let force = if action >= 1 { FORCE } else { -FORCE };
         let state = advance(state, f32::of(force));
         (state, 1.0, failed(state))

@@ -46,7 +46,7 @@ pub const SPEC: EnvSpec = EnvSpec {
         keys: &[(Key::Left, &[(0, 0.0)], "push left"), (Key::Right, &[(0, 2.0)], "push right")],
     }],
     make: |options| Ok(Box::new(MountainCar::new(options)?)),
-    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<MountainCar, 2, 2>::new(n, limit, simd)))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<MountainCar, 2, 2>::new((), n, limit, simd)))),
 };
 
 const MIN_POSITION: f64 = -1.2;
@@ -79,7 +79,7 @@ impl MountainCar {
             state: [START_LOW, 0.0],
             goal_velocity: options.f64("goal_velocity", 0.0)?,
             observation_space: Space::bounded(low, high, [2]),
-            action_space: Space::discrete(3),
+            action_space: <Self as Dynamics<2, 2>>::actions(),
         })
     }
 
@@ -146,17 +146,23 @@ impl Env for MountainCar {
 
 impl Dynamics<2, 2> for MountainCar {
     type Action = i32;
+    type Setting = ();
     const ID: &'static str = SPEC.id;
     const OBSERVES_STATE: bool = true;
+    const DRAWS: bool = false;
+
+    fn actions() -> Space {
+        Space::discrete(3)
+    }
 
     #[inline(always)]
-    fn start(mut uniform: impl FnMut() -> f32) -> [f32; 2] {
+    fn start((): (), mut uniform: impl FnMut() -> f32) -> [f32; 2] {
         [START_LOW as f32 + (START_HIGH - START_LOW) as f32 * uniform(), 0.0]
     }
 
     #[inline(always)]
-    fn step(state: [f32; 2], action: i32) -> ([f32; 2], f32, bool) {
-        let state = advance(state, (action.clamp(0, 2) - 1) as f32);
+    fn step((): (), state: [f32; 2], action: i32, _: impl FnMut() -> f32) -> ([f32; 2], f32, bool) {
+        let state = advance(state, (action - 1) as f32);
         (state, -1.0, arrived(state, 0.0))
     }
 

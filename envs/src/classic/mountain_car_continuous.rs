@@ -49,7 +49,7 @@ pub const SPEC: EnvSpec = EnvSpec {
     }],
     make: |options| Ok(Box::new(MountainCarContinuous::new(options)?)),
     make_batch: Some(|_, n, limit, simd| {
-        Ok(Box::new(BatchStepper::<MountainCarContinuous, 2, 2>::new(n, limit, simd)))
+        Ok(Box::new(BatchStepper::<MountainCarContinuous, 2, 2>::new((), n, limit, simd)))
     }),
 };
 
@@ -88,7 +88,7 @@ impl MountainCarContinuous {
             single: false,
             goal_velocity: options.f64("goal_velocity", 0.0)?,
             observation_space: Space::bounded(low, high, [2]),
-            action_space: Space::bounded([-1.0], [1.0], [1]),
+            action_space: <Self as Dynamics<2, 2>>::actions(),
         })
     }
 
@@ -179,16 +179,22 @@ impl Env for MountainCarContinuous {
 
 impl Dynamics<2, 2> for MountainCarContinuous {
     type Action = f32;
+    type Setting = ();
     const ID: &'static str = SPEC.id;
     const OBSERVES_STATE: bool = true;
+    const DRAWS: bool = false;
+
+    fn actions() -> Space {
+        Space::bounded([-1.0], [1.0], [1])
+    }
 
     #[inline(always)]
-    fn start(mut uniform: impl FnMut() -> f32) -> [f32; 2] {
+    fn start((): (), mut uniform: impl FnMut() -> f32) -> [f32; 2] {
         [START_LOW as f32 + (START_HIGH - START_LOW) as f32 * uniform(), 0.0]
     }
 
     #[inline(always)]
-    fn step(state: [f32; 2], action: f32) -> ([f32; 2], f32, bool) {
+    fn step((): (), state: [f32; 2], action: f32, _: impl FnMut() -> f32) -> ([f32; 2], f32, bool) {
         let force = action.clip(-1.0, 1.0);
         let change = force * f32::of(POWER) - f32::of(GRAVITY) * Real::cos(3.0 * state[0]);
         let (state, arrived) = advance(state, change, 0.0);

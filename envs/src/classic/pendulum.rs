@@ -47,7 +47,7 @@ pub const SPEC: EnvSpec = EnvSpec {
         keys: &[(Key::Left, &[(0, 2.0)], "turn left"), (Key::Right, &[(0, -2.0)], "turn right")],
     }],
     make: |options| Ok(Box::new(Pendulum::new(options)?)),
-    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Pendulum, 2, 3>::new(n, limit, simd)))),
+    make_batch: Some(|_, n, limit, simd| Ok(Box::new(BatchStepper::<Pendulum, 2, 3>::new((), n, limit, simd)))),
 };
 
 const MAX_SPEED: f64 = 8.0;
@@ -83,7 +83,7 @@ impl Pendulum {
             last_torque: None,
             g: options.f64("g", GRAVITY)?,
             observation_space: Space::bounded(high.map(|x| -x), high, [high.len()]),
-            action_space: Space::bounded([-MAX_TORQUE], [MAX_TORQUE], [1]),
+            action_space: <Self as Dynamics<2, 3>>::actions(),
         })
     }
 
@@ -173,17 +173,23 @@ impl Env for Pendulum {
 
 impl Dynamics<2, 3> for Pendulum {
     type Action = f32;
+    type Setting = ();
     const ID: &'static str = SPEC.id;
     const OBSERVES_STATE: bool = false;
+    const DRAWS: bool = false;
+
+    fn actions() -> Space {
+        Space::bounded([-MAX_TORQUE], [MAX_TORQUE], [1])
+    }
 
     #[inline(always)]
-    fn start(mut uniform: impl FnMut() -> f32) -> [f32; 2] {
+    fn start((): (), mut uniform: impl FnMut() -> f32) -> [f32; 2] {
         let (angle, speed) = (START_ANGLE as f32, START_SPEED as f32);
         [-angle + 2.0 * angle * uniform(), -speed + 2.0 * speed * uniform()]
     }
 
     #[inline(always)]
-    fn step(state: [f32; 2], action: f32) -> ([f32; 2], f32, bool) {
+    fn step((): (), state: [f32; 2], action: f32, _: impl FnMut() -> f32) -> ([f32; 2], f32, bool) {
         let torque = action.clip(-f64::from(MAX_TORQUE), f64::from(MAX_TORQUE));
         let (state, cost) = advance(state, Real::sin(state[0]), torque, GRAVITY);
         (state, -cost, false)

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // Each test binary uses its own part of this module.
 
+pub mod examples;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
