@@ -36,7 +36,7 @@ pub enum Command {
     Similar(SimilarArgs),
     /// Compare runs, or show a sweep, as one HTML page with plots and numbers.
     Report(ReportArgs),
-/// Measure how fast this machine is, and compare with a record or another program.
+    /// Measure how fast this machine is, and compare with a record or another program.
     Bench(BenchArgs),
     /// List environments, wrappers, algorithms, models and data sets.
     List(ListArgs),

@@ -65,7 +65,7 @@ impl Screen {
         let (columns, rows) = (usize::from(self.size.0), usize::from(self.size.1));
         let picture_rows = rows.saturating_sub(lines.len());
         let cells = frame.map_or_else(Vec::new, |frame| half_blocks(frame, columns, picture_rows));
-        let height = if columns == 0 { 0 } else { cells.len() / columns };
+        let height = cells.len().checked_div(columns).unwrap_or(0);
         if self.shown.len() != cells.len() || self.lines.len() != lines.len() {
             queue!(self.out, ResetColor, Clear(ClearType::All))?;
             self.shown = vec![None; cells.len()];

@@ -160,6 +160,7 @@ static TRAP: EnvSpec = EnvSpec {
     max_episode_steps: None,
     reward_threshold: None,
     render_fps: 1,
+    controls: &[],
     make: Trap::make,
     make_batch: None,
 };
