@@ -56,7 +56,9 @@ fn page(spec: &EnvSpec, name: &str, sources: &[String]) -> Result<String, Box<dy
     (spec.make)(&mut taken)?;
     let options: Vec<_> = taken.known().iter().chain(&["max_episode_steps"]).map(|o| format!("`{o}`")).collect();
     let mut page = format!("# {}\n\n{}\n\n", spec.id, spec.summary);
-    if let Some(frame) = play(spec.id, 25)? {
+    // The booster is a speck until it comes close to the ship.
+    let steps = if spec.id == "Rocket-v0" { 125 } else { 25 };
+    if let Some(frame) = play(spec.id, steps)? {
         fs::write(format!("{FOLDER}/{name}.png"), small_png(frame)?)?;
         page += &format!("![{}]({name}.png)\n\n", spec.id);
     }

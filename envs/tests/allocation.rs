@@ -7,7 +7,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use common::examples::{examples, made};
+use common::examples::{examples, made, view};
 use hotfire_envs::{Actions, AutoresetMode, Buffer, ENVS, NpRng, ObsMut, Space, VecEnv, make, make_batch};
 
 /// Counts for each thread by itself: tests run side by side.
@@ -58,14 +58,6 @@ fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.get();
     work();
     ALLOCATIONS.get() - before
-}
-
-fn view(buffer: &Buffer) -> Actions<'_> {
-    match buffer {
-        Buffer::F32(x) => Actions::F32(x),
-        Buffer::U8(x) => Actions::U8(x),
-        Buffer::I32(x) => Actions::I32(x),
-    }
 }
 
 /// A batch of random actions.

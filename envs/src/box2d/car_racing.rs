@@ -34,14 +34,17 @@
 //! wider, and with numerals of its own. Gymnasium keeps the physics' world over resets; here each episode starts as the
 //! first one of an environment does. Its reset option `randomize` does not exist here.
 
+mod observation;
+mod picture;
+mod track;
+
 use std::cell::RefCell;
-use std::f64::consts::PI;
-use std::io::Write;
+
+use track::{TrackPoint, hard_turns, random_track, sign};
 
 use super::car::{Car, FIRST_WHEEL, HULL_BODY};
 use super::physics::{GroundShape, Material, Polygon, TimeStep, Vec2, World};
-use super::raster::{self, Raster, Rgb, Rule};
-use crate::render::{self, Canvas, Color, Fill};
+use super::raster::{self, Raster, Rgb};
 use crate::{
     ActionRef, Controls, Env, EnvError, EnvSpec, Frame, Key, NpRng, ObsMut, Options, Space, StateReader, StateWriter,
     StepOutcome,
@@ -81,31 +84,16 @@ pub const SPEC: EnvSpec = EnvSpec {
 const FPS: f64 = 50.0;
 const STEP: TimeStep = TimeStep { dt: (1.0 / FPS) as f32, velocity_iterations: 180, position_iterations: 60 };
 const SCALE: f64 = 6.0;
-const TRACK_RAD: f64 = 900.0 / SCALE;
 const PLAYFIELD: f64 = 2000.0 / SCALE;
 const ZOOM: f64 = 2.7;
-const CHECKPOINTS: usize = 12;
-const TRACK_DETAIL_STEP: f64 = 21.0 / SCALE;
-const TRACK_TURN_RATE: f64 = 0.31;
 const TRACK_WIDTH: f64 = 40.0 / SCALE;
 const BORDER: f64 = 8.0 / SCALE;
-const BORDER_MIN_COUNT: usize = 4;
 const GRASS_DIM: f64 = PLAYFIELD / 20.0;
 /// Road, ground and patches of grass, unless they are random.
 const COLORS: [[f64; 3]; 3] = [[102., 102., 102.], [102., 204., 102.], [102., 230., 102.]];
 const BLACK: Rgb = [0; 3];
 const WHITE: Rgb = [255; 3];
 const RED: Rgb = [255, 0, 0];
-const HULL_COLOR: Rgb = [204, 0, 0];
-const STRIP_COLOR: Rgb = [77; 3];
-
-/// A point of the track's middle: direction from the centre, heading, and place.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct TrackPoint {
-    alpha: f64,
-    beta: f64,
-    at: [f64; 2],
-}
 
 /// A quadrilateral of road or border.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -145,112 +133,6 @@ pub struct CarRacing {
 thread_local! {
     /// The large picture is needed while an observation is painted only: one for each thread will do.
     static RASTER: RefCell<Raster> = RefCell::new(Raster::new());
-}
-
-fn sign(x: f64) -> f64 {
-    if x == 0.0 { 0.0 } else { x.signum() }
-}
-
-/// The track that starts from random checkpoints, closed; `None` if it does not close: then others are drawn.
-fn random_track(rng: &mut NpRng) -> Option<Vec<TrackPoint>> {
-    let n = CHECKPOINTS as f64;
-    let mut checkpoints = [(0.0, 0.0, 0.0); CHECKPOINTS];
-    let start_alpha = 2.0 * PI * -0.5 / n;
-    for (c, checkpoint) in checkpoints.iter_mut().enumerate() {
-        let noise = rng.uniform(0.0, 2.0 * PI * 1.0 / n);
-        let mut alpha = 2.0 * PI * c as f64 / n + noise;
-        let mut radius = rng.uniform(TRACK_RAD / 3.0, TRACK_RAD);
-        if c == 0 {
-            (alpha, radius) = (0.0, 1.5 * TRACK_RAD);
-        }
-        if c == CHECKPOINTS - 1 {
-            (alpha, radius) = (2.0 * PI * c as f64 / n, 1.5 * TRACK_RAD);
-        }
-        *checkpoint = (alpha, radius * alpha.cos(), radius * alpha.sin());
-    }
-
-    // Head for one checkpoint after the other, five times around.
-    let ([mut x, mut y], mut beta) = ([1.5 * TRACK_RAD, 0.0], 0.0f64);
-    let (mut next, mut laps, mut other_side) = (0, 0, false);
-    let mut track: Vec<TrackPoint> = Vec::new();
-    for _ in 0..2500 {
-        let mut alpha = y.atan2(x);
-        if other_side && alpha > 0.0 {
-            laps += 1;
-            other_side = false;
-        }
-        if alpha < 0.0 {
-            other_side = true;
-            alpha += 2.0 * PI;
-        }
-        let (goal_x, goal_y) = 'found: loop {
-            loop {
-                let (goal_alpha, goal_x, goal_y) = checkpoints[next % CHECKPOINTS];
-                if alpha <= goal_alpha {
-                    break 'found (goal_x, goal_y);
-                }
-                next += 1;
-                if next % CHECKPOINTS == 0 {
-                    break;
-                }
-            }
-            alpha -= 2.0 * PI;
-        };
-        let (cos, sin) = (beta.cos(), beta.sin());
-        let mut off = cos * (goal_x - x) + sin * (goal_y - y);
-        while beta - alpha > 1.5 * PI {
-            beta -= 2.0 * PI;
-        }
-        while beta - alpha < -1.5 * PI {
-            beta += 2.0 * PI;
-        }
-        let last_beta = beta;
-        off *= SCALE;
-        let turn = TRACK_TURN_RATE.min((0.001 * off).abs());
-        if off > 0.3 {
-            beta -= turn;
-        }
-        if off < -0.3 {
-            beta += turn;
-        }
-        x += -sin * TRACK_DETAIL_STEP;
-        y += cos * TRACK_DETAIL_STEP;
-        track.push(TrackPoint { alpha, beta: last_beta * 0.5 + beta * 0.5, at: [x, y] });
-        if laps > 4 {
-            break;
-        }
-    }
-
-    // The last whole lap, from where it passes the start.
-    let passes = |i: &usize| track[*i].alpha > start_alpha && track[*i - 1].alpha <= start_alpha;
-    let mut passing = (1..track.len()).rev().filter(passes);
-    let (end, begin) = (passing.next()?, passing.next()?);
-    let track = track[begin..end - 1].to_vec();
-    let (first, last) = (track[0], track[track.len() - 1]);
-    let gap = [first.beta.cos() * (first.at[0] - last.at[0]), first.beta.sin() * (first.at[1] - last.at[1])];
-    let glued = (gap[0] * gap[0] + gap[1] * gap[1]).sqrt() <= TRACK_DETAIL_STEP;
-    glued.then_some(track)
-}
-
-/// Which tiles have a border: those of hard turns to one side.
-fn hard_turns(track: &[TrackPoint]) -> Vec<bool> {
-    let len = track.len();
-    let before = |i: usize, steps: usize| (i + len - steps) % len;
-    let turn = |i: usize| track[i].beta - track[before(i, 1)].beta;
-    let mut border: Vec<bool> = (0..len)
-        .map(|i| {
-            let turns: [f64; BORDER_MIN_COUNT] = std::array::from_fn(|steps| turn(before(i, steps)));
-            let one_side: f64 = turns.iter().map(|t| sign(*t)).sum();
-            turns.iter().all(|t| t.abs() > TRACK_TURN_RATE * 0.2) && one_side.abs() == BORDER_MIN_COUNT as f64
-        })
-        .collect();
-    for i in 0..len {
-        for steps in 0..BORDER_MIN_COUNT {
-            let marked = border[i];
-            border[before(i, steps)] |= marked;
-        }
-    }
-    border
 }
 
 impl CarRacing {
@@ -366,200 +248,7 @@ impl CarRacing {
             raster.shrink(pixels);
         });
     }
-
-    /// Paints what Gymnasium paints, on its large picture.
-    fn paint(&self, raster: &mut Raster) {
-        const HALF_WIDTH: f64 = raster::WIDTH as f64 / 2.0;
-        const QUARTER_HEIGHT: f64 = raster::HEIGHT as f64 / 4.0;
-        /// The corner of the picture that is furthest from the car.
-        const REACH: f64 = 790.0;
-        raster.clear();
-        let hull = &self.world.bodies()[HULL_BODY];
-        let (sin, cos) = (-f64::from(hull.angle())).sin_cos();
-        let zoom = 0.1 * SCALE * (1.0 - self.time).max(0.0) + ZOOM * SCALE * self.time.min(1.0);
-        let center = [f64::from(hull.position().x), f64::from(hull.position().y)];
-        let shift = [-center[0] * zoom, -center[1] * zoom];
-        let shift = [HALF_WIDTH + shift[0] * cos - shift[1] * sin, QUARTER_HEIGHT + shift[0] * sin + shift[1] * cos];
-        // The picture is upside down until it is complete.
-        let project = |[x, y]: [f64; 2]| {
-            let (x, y) = (x * cos - y * sin, x * sin + y * cos);
-            [(x * zoom + shift[0]) as i32, (y * zoom + shift[1]) as i32]
-        };
-        let near = |[x, y]: [f64; 2], radius: f64| {
-            let (dx, dy, reach) = (x - center[0], y - center[1], REACH / zoom + radius);
-            dx * dx + dy * dy <= reach * reach
-        };
-        raster.flipped = true;
-        let p = PLAYFIELD;
-        let [ground, grass] = [1, 2].map(|i| self.colors[i].map(|c| c as u8));
-        raster.polygon(&[[p, p], [p, -p], [-p, -p], [-p, p]].map(project), ground, Rule::Gfx);
-        for x in (-20..20).step_by(2) {
-            for y in (-20..20).step_by(2) {
-                let [left, bottom] = [x, y].map(|i| GRASS_DIM * f64::from(i));
-                let (right, top) = (left + GRASS_DIM, bottom + GRASS_DIM);
-                if near([left + GRASS_DIM / 2.0, bottom + GRASS_DIM / 2.0], 0.71 * GRASS_DIM) {
-                    let corners = [[right, bottom], [left, bottom], [left, top], [right, top]];
-                    raster.polygon(&corners.map(project), grass, Rule::Gfx);
-                }
-            }
-        }
-        for quad in self.quads() {
-            let corners = quad.corners.map(|c| c.map(f64::from));
-            if near(corners[0], 2.5 * TRACK_WIDTH) {
-                raster.polygon(&corners.map(project), quad.color, Rule::Gfx);
-            }
-        }
-
-        let project = |v: Vec2| project([f64::from(v.x), f64::from(v.y)]);
-        for (i, body) in self.world.bodies().iter().enumerate().skip(FIRST_WHEEL).chain([(HULL_BODY, hull)]) {
-            let color = if i == HULL_BODY { HULL_COLOR } else { BLACK };
-            for fixture in self.world.fixtures().iter().filter(|f| f.body == i) {
-                let mut corners = [[0; 2]; 8];
-                let vertices = fixture.polygon.vertices();
-                corners.iter_mut().zip(vertices).for_each(|(to, v)| *to = project(body.world_point(*v)));
-                raster.polygon(&corners[..vertices.len()], color, Rule::Draw);
-            }
-            let strip = (i != HULL_BODY).then(|| self.car.strip(i - FIRST_WHEEL, body)).flatten();
-            if let Some(strip) = strip {
-                raster.polygon(&strip.map(project), STRIP_COLOR, Rule::Draw);
-            }
-        }
-        raster.flipped = false;
-        self.paint_indicators(raster);
-    }
-
-    fn paint_indicators(&self, raster: &mut Raster) {
-        const W: f64 = raster::WIDTH as f64;
-        const H: f64 = raster::HEIGHT as f64;
-        const UNIT_X: f64 = W / 40.0;
-        const UNIT_Y: f64 = H / 40.0;
-        let mut rectangle = |x0: f64, y0: f64, x1: f64, y1: f64, color: Rgb| {
-            let corners = [[x0, y0], [x1, y0], [x1, y1], [x0, y1]].map(|c| c.map(|x| x as i32));
-            raster.polygon(&corners, color, Rule::Draw);
-        };
-        rectangle(0.0, H - 5.0 * UNIT_Y, W, H, BLACK);
-        let mut vertical = |place: f64, value: f64, share: f64, color: Rgb| {
-            if value.abs() > 1e-4 {
-                let top = H - (UNIT_Y + UNIT_Y * (share * value));
-                rectangle(place * UNIT_X, top, (place + 1.0) * UNIT_X, H - UNIT_Y, color);
-            }
-        };
-        let hull = &self.world.bodies()[HULL_BODY];
-        let [vx, vy] = [hull.velocity().x, hull.velocity().y].map(f64::from);
-        vertical(5.0, (vx * vx + vy * vy).sqrt(), 0.02, WHITE);
-        let front = [0, 0, 255];
-        for (wheel, (place, color)) in
-            self.car.wheels.iter().zip([(7.0, front), (8.0, front), (9.0, [51, 0, 255]), (10.0, [51, 0, 255])])
-        {
-            vertical(place, wheel.omega, 0.01, color);
-        }
-        let mut horizontal = |place: f64, value: f64, share: f64, color: Rgb| {
-            if value.abs() > 1e-4 {
-                let end = (place + share * value) * UNIT_X;
-                rectangle(place * UNIT_X, H - 4.0 * UNIT_Y, end, H - 2.0 * UNIT_Y, color);
-            }
-        };
-        horizontal(20.0, self.world.joint_angle(0).into(), -10.0, [0, 255, 0]);
-        horizontal(30.0, hull.angular_velocity().into(), -0.8, RED);
-        self.paint_reward(raster);
-    }
-
-    /// The reward so far, rounded to a whole number, in four numerals or more.
-    fn paint_reward(&self, raster: &mut Raster) {
-        let mut text = [0u8; 24];
-        let mut rest = &mut text[..];
-        // More than fits is cut off.
-        let _ = write!(rest, "{:04.0}", self.reward);
-        let unused = rest.len();
-        let text = &text[..text.len() - unused];
-        let pitch = |c: &u8| if *c == b'-' { MINUS_PITCH } else { NUMERAL_PITCH };
-        let mut x = 60 - text.iter().map(pitch).sum::<i32>() / 2;
-        for c in text {
-            let pieces = if *c == b'-' { &MINUS[..] } else { NUMERALS[usize::from(c.wrapping_sub(b'0') % 10)] };
-            for (color, corners) in pieces {
-                let corners = corners.map(|[a, b]| [x + a, 729 + b]);
-                raster.polygon(&corners, *color, Rule::Draw);
-            }
-            x += pitch(c);
-        }
-    }
 }
-
-/// A part of a numeral: colour and corners, in pixels.
-type Piece = (Rgb, [[i32; 2]; 8]);
-
-/// A rectangle without its corners.
-const fn round(color: Rgb, [x0, y0, x1, y1]: [i32; 4], cut: i32) -> Piece {
-    let corners = [
-        [x0 + cut, y0],
-        [x1 - cut, y0],
-        [x1, y0 + cut],
-        [x1, y1 - cut],
-        [x1 - cut, y1],
-        [x0 + cut, y1],
-        [x0, y1 - cut],
-        [x0, y0 + cut],
-    ];
-    (color, corners)
-}
-
-const fn bar(rectangle: [i32; 4]) -> Piece {
-    round(WHITE, rectangle, 0)
-}
-
-const fn quad([a, b, c, d]: [[i32; 2]; 4]) -> Piece {
-    (WHITE, [a, a, b, b, c, c, d, d])
-}
-
-/// Numerals of white parts, some with black holes.
-const NUMERALS: [&[Piece]; 10] = [
-    &[round(WHITE, [1, 2, 21, 33], 6), round(BLACK, [7, 7, 15, 28], 3)],
-    &[bar([10, 4, 15, 33]), quad([[3, 10], [10, 6], [10, 14], [3, 14]])],
-    &[
-        round(WHITE, [1, 4, 21, 20], 5),
-        round(BLACK, [7, 9, 15, 15], 2),
-        round(BLACK, [0, 14, 12, 22], 0),
-        quad([[15, 16], [21, 17], [9, 28], [2, 28]]),
-        bar([1, 28, 21, 33]),
-    ],
-    &[
-        round(WHITE, [2, 2, 20, 18], 5),
-        round(WHITE, [1, 15, 21, 33], 5),
-        round(BLACK, [7, 7, 14, 14], 2),
-        round(BLACK, [7, 20, 15, 28], 2),
-        round(BLACK, [0, 11, 7, 23], 0),
-    ],
-    &[bar([13, 4, 18, 33]), bar([1, 21, 21, 26]), quad([[13, 4], [13, 11], [7, 21], [1, 21]])],
-    &[
-        round(WHITE, [1, 14, 21, 33], 5),
-        bar([3, 4, 8, 18]),
-        bar([4, 4, 19, 9]),
-        round(BLACK, [7, 19, 15, 28], 2),
-        round(BLACK, [0, 20, 7, 24], 0),
-    ],
-    &[
-        round(WHITE, [1, 2, 21, 33], 6),
-        round(BLACK, [7, 19, 15, 28], 2),
-        round(BLACK, [7, 7, 15, 14], 2),
-        round(BLACK, [15, 10, 21, 14], 0),
-    ],
-    &[bar([1, 4, 21, 9]), quad([[15, 9], [21, 9], [13, 33], [7, 33]])],
-    &[
-        round(WHITE, [2, 2, 20, 18], 5),
-        round(WHITE, [1, 15, 21, 33], 5),
-        round(BLACK, [8, 7, 14, 13], 2),
-        round(BLACK, [7, 20, 15, 28], 2),
-    ],
-    &[
-        round(WHITE, [1, 3, 21, 34], 6),
-        round(BLACK, [7, 8, 15, 17], 2),
-        round(BLACK, [7, 22, 15, 29], 2),
-        round(BLACK, [1, 22, 7, 26], 0),
-    ],
-];
-const NUMERAL_PITCH: i32 = 25;
-const MINUS: [Piece; 1] = [bar([1, 19, 12, 24])];
-const MINUS_PITCH: i32 = 15;
 
 impl Env for CarRacing {
     fn observation_space(&self) -> &Space {
@@ -683,143 +372,6 @@ impl Env for CarRacing {
     }
 
     fn render(&self) -> Option<Frame> {
-        const SIZE: (u32, u32) = (600, 400);
-        let zoom = 0.1 * SCALE * (1.0 - self.time).max(0.0) + ZOOM * SCALE * self.time.min(1.0);
-        let scale = (0.6 * zoom) as f32;
-        // The car looks up from the middle of the lower half.
-        let mut canvas = Canvas::new(SIZE.0, SIZE.1, (0.0, 100.0 / scale), scale);
-        let Some(hull) = self.world.bodies().first() else { return Some(canvas.into_frame()) };
-        let (origin, reach) = (hull.position(), 420.0 / scale);
-        let local = move |[x, y]: [f32; 2]| (x - origin.x, y - origin.y);
-        canvas.at((0.0, 0.0), -hull.angle(), |c| {
-            self.draw_field(c, local, reach);
-            self.draw_road(c, local, reach);
-            for &[x0, y0, x1, y1] in &self.skids {
-                c.line(&[local([x0, y0]), local([x1, y1])], 0.35, SKID_MARK);
-            }
-            self.draw_car(c, local);
-        });
-        let mut panel = Canvas::over(canvas, (300.0, 200.0), 1.0);
-        self.draw_panel(&mut panel);
-        Some(panel.into_frame())
-    }
-}
-
-const SKID_MARK: Color = Color::hex(0x7E8A93);
-const FIELD: Color = Color::hex(0xBBD8BE);
-const FIELD_PATCH: Color = Color::hex(0xC6E0C7);
-const ROAD: Color = Color::hex(0x66718A);
-const ROAD_VISITED: Color = Color::hex(0x57627C);
-
-fn color([r, g, b]: [f64; 3]) -> Color {
-    Color::hex(u32::from_be_bytes([0, r as u8, g as u8, b as u8]))
-}
-
-impl CarRacing {
-    fn draw_field(&self, c: &mut Canvas, local: impl Fn([f32; 2]) -> (f32, f32), reach: f32) {
-        let [_, ground, grass] = self.colors.map(color);
-        let [ground, grass] = if self.domain_randomize { [ground, grass] } else { [FIELD, FIELD_PATCH] };
-        let p = PLAYFIELD as f32;
-        c.polygon(&[[p, p], [p, -p], [-p, -p], [-p, p]].map(&local), ground);
-        let cell = GRASS_DIM as f32;
-        for x in (-20..20).step_by(2) {
-            for y in (-20..20).step_by(2) {
-                let (x, y) = local([x, y].map(|i| cell * i as f32));
-                if (x + cell / 2.0).hypot(y + cell / 2.0) < reach + cell {
-                    c.rect((x, y), (x + cell, y + cell), 1.2, grass);
-                }
-            }
-        }
-    }
-
-    fn draw_road(&self, c: &mut Canvas, local: impl Fn([f32; 2]) -> (f32, f32), reach: f32) {
-        let near = |quad: &Quad| {
-            let (x, y) = local(quad.corners[0]);
-            x.hypot(y) < reach + 2.0 * TRACK_WIDTH as f32
-        };
-        let road = color(self.colors[0]);
-        for (i, tile) in self.tiles.iter().enumerate().filter(|(_, tile)| near(tile)) {
-            let [a, b, d, e] = tile.corners.map(&local);
-            let fill = match (self.domain_randomize, self.visited[i]) {
-                (true, _) => road,
-                (false, visited) => {
-                    if visited {
-                        ROAD_VISITED
-                    } else {
-                        ROAD
-                    }
-                }
-            };
-            c.polygon(&[a, b, d, e], fill);
-            // Close the seams, which are anti-aliased, and draw the edges.
-            c.line(&[e, d], 0.12, fill);
-            c.line(&[a, e], 0.3, render::LIGHT);
-            c.line(&[b, d], 0.3, render::LIGHT);
-            if i == 0 {
-                c.line(&[a, b], 0.8, render::GREEN);
-            } else if i % 4 < 2 {
-                let middle = |(x0, y0): (f32, f32), (x1, y1): (f32, f32)| (0.5 * (x0 + x1), 0.5 * (y0 + y1));
-                c.line(&[middle(a, b), middle(e, d)], 0.18, render::LIGHT.alpha(140));
-            }
-        }
-        for border in self.borders.iter().filter(|border| near(border)) {
-            let fill = if border.color == WHITE { render::LIGHT } else { render::ORANGE };
-            c.polygon(&border.corners.map(&local), fill);
-        }
-    }
-
-    fn draw_car(&self, c: &mut Canvas, local: impl Fn([f32; 2]) -> (f32, f32)) {
-        let local = |v: Vec2| local([v.x, v.y]);
-        let bodies = self.world.bodies();
-        let outline = |fixture: &super::physics::Fixture, shift: Vec2| -> Vec<(f32, f32)> {
-            let place = |v: &Vec2| local(bodies[fixture.body].world_point(*v) + shift);
-            fixture.polygon.vertices().iter().map(place).collect()
-        };
-        for fixture in self.world.fixtures() {
-            c.polygon(&outline(fixture, Vec2::from([0.3, -0.3])), render::SHADOW);
-        }
-        for (i, body) in bodies.iter().enumerate().skip(FIRST_WHEEL) {
-            for fixture in self.world.fixtures().iter().filter(|f| f.body == i) {
-                c.polygon(&outline(fixture, Vec2::ZERO), render::INK);
-            }
-            if let Some(strip) = self.car.strip(i - FIRST_WHEEL, body) {
-                c.polygon(&strip.map(local), render::MUTED.alpha(150));
-            }
-        }
-        let hull = &bodies[HULL_BODY];
-        for (i, fixture) in self.world.fixtures().iter().filter(|f| f.body == HULL_BODY).enumerate() {
-            // The wings at both ends, and the body between them.
-            c.polygon(
-                &outline(fixture, Vec2::ZERO),
-                [render::ORANGE, render::BLUE_LIGHT, render::BLUE, render::ORANGE][i % 4],
-            );
-        }
-        let at = |x: f64, y: f64| local(hull.world_point(Vec2::from([x, y])));
-        c.line(&[at(0.0, 2.2), at(0.0, 0.6)], 0.16, render::LIGHT);
-        c.circle(at(0.0, -0.55), 0.42, render::INK);
-        c.circle(at(0.0, -0.55), 0.27, render::ORANGE_LIGHT);
-    }
-
-    /// Speed, wheels, steering and gyroscope, in pixels from the lower left corner.
-    fn draw_panel(&self, c: &mut Canvas) {
-        c.rect((14.0, 14.0), (250.0, 66.0), 10.0, render::INK.alpha(215));
-        let hull = &self.world.bodies()[HULL_BODY];
-        let speed = hull.velocity().x.hypot(hull.velocity().y);
-        let column = |c: &mut Canvas, x: f32, share: f32, fill: Fill| {
-            c.rect((x, 22.0), (x + 10.0, 58.0), 3.0, render::INK_LIGHT);
-            c.rect((x, 22.0), (x + 10.0, 22.0 + 36.0 * share.clamp(0.05, 1.0)), 3.0, fill);
-        };
-        column(c, 26.0, speed / 100.0, render::LIGHT.into());
-        for (i, wheel) in self.car.wheels.iter().enumerate() {
-            let share = wheel.omega.abs() as f32 / 200.0;
-            column(c, 46.0 + 14.0 * i as f32, share, render::BLUE_LIGHT.into());
-        }
-        let row = |c: &mut Canvas, y: f32, share: f32, fill: Color| {
-            c.rect((116.0, y), (236.0, y + 10.0), 4.0, render::INK_LIGHT);
-            let end = 176.0 + 60.0 * share.clamp(-1.0, 1.0);
-            c.rect((end.min(176.0) - 2.0, y), (end.max(176.0) + 2.0, y + 10.0), 2.0, fill);
-        };
-        row(c, 44.0, -self.world.joint_angle(0) / 0.42, render::GREEN);
-        row(c, 26.0, -hull.angular_velocity() / 5.0, render::ORANGE_LIGHT);
+        Some(self.picture())
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use hotfire_envs::{Env, Frame, OptionValue, VideoSink, WrapperConfig, spec};
+use hotfire_envs::{Actions, Buffer, Env, Frame, OptionValue, VideoSink, WrapperConfig, spec};
 
 pub fn options(given: &[(&str, OptionValue)]) -> Vec<(String, OptionValue)> {
     given.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect()
@@ -110,4 +110,13 @@ pub fn count_pictures(path: &Path, width: u32, height: u32, fps: u32) -> io::Res
 
 pub fn made(env: &str, wrappers: &[WrapperConfig]) -> Box<dyn Env> {
     spec(env).unwrap().make_wrapped(&[], wrappers, 0, count_pictures).unwrap()
+}
+
+/// The buffer as the actions of a batch.
+pub fn view(buffer: &Buffer) -> Actions<'_> {
+    match buffer {
+        Buffer::F32(x) => Actions::F32(x),
+        Buffer::U8(x) => Actions::U8(x),
+        Buffer::I32(x) => Actions::I32(x),
+    }
 }

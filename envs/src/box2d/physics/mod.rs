@@ -13,18 +13,22 @@
 //! - The velocity solver stops when its state repeats: what the remaining iterations would do is then known.
 //! - Factors of zero that come from the ground's infinite mass are dropped.
 
+mod body;
+mod bounds;
 mod collide;
 mod distance;
+mod impact;
 mod joint;
 mod math;
+mod save;
 mod shape;
 mod solver;
 
 use std::f32::consts::PI;
-use std::ops::RangeInclusive;
 
 use crate::{EnvError, StateReader, StateWriter};
 
+use bounds::GroundBounds;
 use collide::{Face, Manifold, ManifoldPoint};
 pub(crate) use joint::JointDef;
 use joint::{Joint, JointSolver, Limit};
@@ -57,14 +61,8 @@ const MAX_ANGULAR_CORRECTION: f32 = 8.0 / 180.0 * PI;
 /// Furthest motion of a step.
 const MAX_TRANSLATION: f32 = 2.0;
 const MAX_ROTATION: f32 = 0.5 * PI;
-/// Share of the overlap that a position iteration takes away: in a step, and at a time of impact.
+/// Share of the overlap that a position iteration of a step takes away.
 const POSITION_RATE: f32 = 0.2;
-const IMPACT_POSITION_RATE: f32 = 0.75;
-const IMPACT_POSITION_ITERATIONS: usize = 20;
-/// A contact may stop its body this often within a step.
-const MAX_SUB_STEPS: u8 = 8;
-/// Most contacts that are solved together at a time of impact.
-const MAX_IMPACT_CONTACTS: usize = 32;
 const TIME_TO_SLEEP: f32 = 0.5;
 const LINEAR_SLEEP_TOLERANCE: f32 = 0.01;
 const ANGULAR_SLEEP_TOLERANCE: f32 = 2.0 / 180.0 * PI;
@@ -135,6 +133,12 @@ struct Contact {
     impacts: u8,
 }
 
+impl Contact {
+    fn event(&self, begins: bool) -> ContactEvent {
+        ContactEvent { ground: self.ground, fixture: self.fixture, body: self.body, begins }
+    }
+}
+
 /// A contact that began or ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct ContactEvent {
@@ -180,144 +184,12 @@ pub(crate) struct World {
     pairs: Vec<(u32, u32)>,
 }
 
-/// Bounds of the ground's shapes, a column for each side.
-#[derive(Clone, Debug, Default)]
-struct GroundBounds {
-    lower_x: Vec<f32>,
-    lower_y: Vec<f32>,
-    upper_x: Vec<f32>,
-    upper_y: Vec<f32>,
-}
-
-impl GroundBounds {
-    fn push(&mut self, bounds: Aabb) {
-        self.lower_x.push(bounds.lower.x);
-        self.lower_y.push(bounds.lower.y);
-        self.upper_x.push(bounds.upper.x);
-        self.upper_y.push(bounds.upper.y);
-    }
-
-    fn clear(&mut self) {
-        for column in [&mut self.lower_x, &mut self.lower_y, &mut self.upper_x, &mut self.upper_y] {
-            column.clear();
-        }
-    }
-
-    fn get(&self, i: usize) -> Aabb {
-        Aabb { lower: vec2(self.lower_x[i], self.lower_y[i]), upper: vec2(self.upper_x[i], self.upper_y[i]) }
-    }
-
-    /// Calls `found` for each shape whose bounds overlap `bounds`, in order.
-    fn overlapping(&self, bounds: &Aabb, mut found: impl FnMut(usize)) {
-        const BLOCK: usize = 32;
-        let len = self.lower_x.len();
-        let (lower_x, lower_y) = (&self.lower_x[..len], &self.lower_y[..len]);
-        let (upper_x, upper_y) = (&self.upper_x[..len], &self.upper_y[..len]);
-        for first in (0..len).step_by(BLOCK) {
-            let last = (first + BLOCK).min(len);
-            let mut mask = 0u32;
-            // Comparisons of whole blocks are vectorised; hits are rare.
-            for i in first..last {
-                let hit = (lower_x[i] - bounds.upper.x <= 0.0)
-                    & (lower_y[i] - bounds.upper.y <= 0.0)
-                    & (bounds.lower.x - upper_x[i] <= 0.0)
-                    & (bounds.lower.y - upper_y[i] <= 0.0);
-                mask |= u32::from(hit) << (i - first);
-            }
-            while mask != 0 {
-                found(first + mask.trailing_zeros() as usize);
-                mask &= mask - 1;
-            }
-        }
-    }
-}
-
 /// The order of bodies and joints in a step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Island {
     seed: usize,
     bodies: [usize; MAX_BODIES],
     joints: [usize; MAX_BODIES],
-}
-
-impl Body {
-    /// Position of the origin of the body's coordinates.
-    pub(crate) fn position(&self) -> Vec2 {
-        self.xf.p
-    }
-
-    pub(crate) fn angle(&self) -> f32 {
-        self.sweep.a
-    }
-
-    /// Velocity of the centre of mass.
-    pub(crate) fn velocity(&self) -> Vec2 {
-        self.velocity.v
-    }
-
-    pub(crate) fn angular_velocity(&self) -> f32 {
-        self.velocity.w
-    }
-
-    pub(crate) fn awake(&self) -> bool {
-        self.awake
-    }
-
-    /// A vector of body coordinates in world coordinates.
-    pub(crate) fn world_vector(&self, v: Vec2) -> Vec2 {
-        self.xf.q.apply(v)
-    }
-
-    /// A point of body coordinates in world coordinates.
-    pub(crate) fn world_point(&self, v: Vec2) -> Vec2 {
-        self.xf.apply(v)
-    }
-
-    pub(crate) fn wake(&mut self) {
-        if !self.awake {
-            self.awake = true;
-            self.sleep_time = 0.0;
-        }
-    }
-
-    fn sleep(&mut self) {
-        self.awake = false;
-        self.sleep_time = 0.0;
-        self.velocity = Velocity::default();
-        (self.force, self.torque) = (Vec2::ZERO, 0.0);
-    }
-
-    /// Pushes the centre of mass during the next step, and wakes the body.
-    pub(crate) fn apply_force(&mut self, force: Vec2) {
-        self.wake();
-        self.force += force;
-    }
-
-    /// Turns the body during the next step, and wakes it.
-    pub(crate) fn apply_torque(&mut self, torque: f32) {
-        self.wake();
-        self.torque += torque;
-    }
-
-    /// Changes the velocities at once, and wakes the body.
-    pub(crate) fn apply_impulse(&mut self, impulse: Vec2, at: Vec2) {
-        self.wake();
-        self.velocity.v += self.inv_mass * impulse;
-        self.velocity.w += self.inv_inertia * (at - self.sweep.c).cross(impulse);
-    }
-
-    /// Puts the frame where the sweep ends.
-    fn synchronize(&mut self) {
-        self.xf = Transform::around(self.sweep.center, self.sweep.c, Rot::new(self.sweep.a));
-    }
-
-    /// Moves the body to the time `alpha` of the step, and ends its sweep there.
-    fn advance(&mut self, alpha: f32) {
-        self.sweep.advance(alpha);
-        self.sweep.c = self.sweep.c0;
-        self.sweep.a = self.sweep.a0;
-        self.synchronize();
-    }
 }
 
 /// Moves a body over a time, no further than one step may.
@@ -349,7 +221,7 @@ impl World {
             inv_dt0: 0.0,
             events: Vec::with_capacity(64),
             island: Island { seed: usize::MAX, bodies: [0; MAX_BODIES], joints: [0; MAX_BODIES] },
-            ground_times: Vec::with_capacity(MAX_IMPACT_CONTACTS),
+            ground_times: Vec::with_capacity(impact::MAX_IMPACT_CONTACTS),
             solvers: Vec::with_capacity(64),
             joint_solvers: Vec::with_capacity(MAX_BODIES),
             pairs: Vec::with_capacity(64),
@@ -719,149 +591,6 @@ impl World {
             fixture.moved = true;
         }
     }
-
-    /// Continuous collision: stops bodies where they meet the ground within the step, and lets them go on from there.
-    fn solve_impacts(&mut self, step: TimeStep) {
-        self.ground_times.clear();
-        self.bodies.iter_mut().for_each(|b| b.sweep.alpha0 = 0.0);
-        for contact in &mut self.contacts {
-            (contact.impact, contact.impacts) = (None, 0);
-        }
-        while let Some((first, alpha)) = self.next_impact() {
-            let (b, ground) = (self.contacts[first].body, self.grounds[self.contacts[first].ground].body);
-            let backup = (self.bodies[b].sweep, self.ground_time(ground));
-            self.bodies[b].advance(alpha);
-            self.set_ground_time(ground, alpha);
-            self.update(first);
-            let contact = &mut self.contacts[first];
-            contact.impact = None;
-            contact.impacts += 1;
-            if !contact.touching {
-                contact.enabled = false;
-                self.bodies[b].sweep = backup.0;
-                self.set_ground_time(ground, backup.1);
-                self.bodies[b].synchronize();
-                continue;
-            }
-            self.bodies[b].wake();
-            self.solve_impact(first, alpha, step);
-            for contact in self.contacts.iter_mut().filter(|c| c.body == b) {
-                contact.impact = None;
-            }
-            self.find_contacts();
-        }
-    }
-
-    /// Time up to which a fixed body was advanced in this step.
-    fn ground_time(&self, ground: usize) -> f32 {
-        self.ground_times.iter().find(|(g, _)| *g == ground).map_or(0.0, |(_, t)| *t)
-    }
-
-    fn set_ground_time(&mut self, ground: usize, time: f32) {
-        match self.ground_times.iter_mut().find(|(g, _)| *g == ground) {
-            Some((_, t)) => *t = time,
-            None => self.ground_times.push((ground, time)),
-        }
-    }
-
-    /// The contact that is next to stop its body in this step, and when.
-    fn next_impact(&mut self) -> Option<(usize, f32)> {
-        let (mut first, mut least) = (None, 1.0);
-        for i in (0..self.contacts.len()).rev() {
-            let contact = &self.contacts[i];
-            if !contact.enabled || contact.impacts > MAX_SUB_STEPS {
-                continue;
-            }
-            let alpha = if let Some(alpha) = contact.impact {
-                alpha
-            } else {
-                if contact.sensor || !self.bodies[contact.body].awake {
-                    continue;
-                }
-                let ground = &self.grounds[contact.ground];
-                let (ground_time, body_time) = (self.ground_time(ground.body), self.bodies[contact.body].sweep.alpha0);
-                if body_time < ground_time {
-                    self.bodies[contact.body].sweep.advance(ground_time);
-                } else if ground_time < body_time {
-                    self.set_ground_time(ground.body, body_time);
-                }
-                let alpha0 = max(ground_time, body_time);
-                let contact = &mut self.contacts[i];
-                let polygon = &self.fixtures[contact.fixture].polygon;
-                let ground = &self.grounds[contact.ground];
-                let sweep = &self.bodies[contact.body].sweep;
-                let impact = distance::time_of_impact(ground.shape.vertices(), polygon.vertices(), sweep);
-                let alpha = impact.map_or(1.0, |beta| min(alpha0 + (1.0 - alpha0) * beta, 1.0));
-                contact.impact = Some(alpha);
-                alpha
-            };
-            if alpha < least {
-                (first, least) = (Some(i), alpha);
-            }
-        }
-        first.filter(|_| least <= 1.0 - 10.0 * f32::EPSILON).map(|i| (i, least))
-    }
-
-    /// Solves the contacts of a body that was stopped at `alpha`, and moves it through the rest of the step.
-    fn solve_impact(&mut self, first: usize, alpha: f32, step: TimeStep) {
-        let b = self.contacts[first].body;
-        self.solvers.clear();
-        self.solvers.push(ContactSolver::new(first, &self.contacts[first], &self.bodies[b], 0.0));
-        // Fixed bodies of contacts that are solved stay at `alpha`.
-        let mut solved = [0; MAX_IMPACT_CONTACTS];
-        solved[0] = self.grounds[self.contacts[first].ground].body;
-        for i in (0..self.contacts.len()).rev() {
-            let count = self.solvers.len();
-            if count == MAX_IMPACT_CONTACTS {
-                break;
-            }
-            let contact = &self.contacts[i];
-            if contact.body != b || i == first || contact.sensor {
-                continue;
-            }
-            let ground = self.grounds[contact.ground].body;
-            let known = solved[..count].contains(&ground);
-            let backup = self.ground_time(ground);
-            if !known {
-                self.set_ground_time(ground, alpha);
-            }
-            self.update(i);
-            if !self.contacts[i].touching {
-                if !known {
-                    self.set_ground_time(ground, backup);
-                }
-                continue;
-            }
-            solved[count] = ground;
-            self.solvers.push(ContactSolver::new(i, &self.contacts[i], &self.bodies[b], 0.0));
-        }
-
-        let body = &self.bodies[b];
-        let (mut positions, mut velocities) = ([Position::default(); MAX_BODIES], [Velocity::default(); MAX_BODIES]);
-        positions[b] = Position { c: body.sweep.c, a: body.sweep.a };
-        velocities[b] = body.velocity;
-        for _ in 0..IMPACT_POSITION_ITERATIONS {
-            let mut least = 0.0;
-            for solver in &self.solvers {
-                least = min(least, solver.solve_position(&mut positions, IMPACT_POSITION_RATE));
-            }
-            if least >= -1.5 * LINEAR_SLOP {
-                break;
-            }
-        }
-        let body = &mut self.bodies[b];
-        (body.sweep.c0, body.sweep.a0) = (positions[b].c, positions[b].a);
-        let q = Rot::new(positions[b].a);
-        for solver in &mut self.solvers {
-            solver.place(&positions[b], q, &velocities[b]);
-        }
-        solve_velocities(&mut [], &mut self.solvers, &mut velocities, step.velocity_iterations);
-        integrate(&mut positions[b], &mut velocities[b], (1.0 - alpha) * step.dt);
-        (body.sweep.c, body.sweep.a) = (positions[b].c, positions[b].a);
-        body.velocity = velocities[b];
-        body.synchronize();
-        self.move_bounds(b);
-    }
 }
 
 /// Iterations of joints, then contacts, on the velocities of the bodies.
@@ -915,212 +644,4 @@ fn solve_velocities(
             contacts.iter_mut().for_each(|c| c.kept = c.impulses);
         }
     }
-}
-
-impl World {
-    /// Writes everything that the next step depends on.
-    pub(crate) fn save(&self, to: &mut StateWriter) {
-        to.u32(self.grounds.len() as u32);
-        for ground in &self.grounds {
-            ground.shape.save(to);
-            to.f32(ground.material.friction);
-            to.f32(ground.material.restitution);
-            to.bool(ground.sensor);
-            to.u32(ground.body as u32);
-        }
-        to.u32(self.bodies.len() as u32);
-        self.bodies.iter().for_each(|body| body.save(to));
-        to.u32(self.fixtures.len() as u32);
-        self.fixtures.iter().for_each(|fixture| fixture.save(to));
-        to.u32(self.joints.len() as u32);
-        self.joints.iter().for_each(|joint| joint.save(to));
-        to.u32(self.contacts.len() as u32);
-        self.contacts.iter().for_each(|contact| contact.save(to));
-        to.f32(self.inv_dt0);
-    }
-
-    /// Restores what [`World::save`] wrote. After an error the world is in no state to be stepped.
-    ///
-    /// # Errors
-    /// [`EnvError::State`] if the bytes are not a world's.
-    pub(crate) fn load(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
-        const MANY: usize = 1 << 16;
-        self.clear();
-        for _ in 0..load_count(from, 0..=MANY, "shapes of the ground")? {
-            let shape = GroundShape::load(from)?;
-            let material = Material { friction: from.f32()?, restitution: from.f32()? };
-            let sensor = from.bool()?;
-            self.add_ground(from.u32()? as usize, shape, material, sensor);
-        }
-        for _ in 0..load_count(from, 0..=MAX_BODIES, "bodies")? {
-            self.bodies.push(Body::load(from)?);
-        }
-        for _ in 0..load_count(from, 0..=MANY, "shapes of bodies")? {
-            self.fixtures.push(Fixture::load(from, self.bodies.len())?);
-        }
-        for _ in 0..load_count(from, 0..=MAX_BODIES, "joints")? {
-            self.joints.push(Joint::load(from, self.bodies.len())?);
-        }
-        for _ in 0..load_count(from, 0..=MANY, "contacts")? {
-            let contact = Contact::load(from, &self.grounds, &self.fixtures)?;
-            self.contacts.push(contact);
-        }
-        self.inv_dt0 = from.f32()?;
-        Ok(())
-    }
-}
-
-/// Reads an index below `len`.
-fn load_index(from: &mut StateReader<'_>, len: usize, what: &str) -> Result<usize, EnvError> {
-    let index = from.u32()? as usize;
-    if index < len {
-        return Ok(index);
-    }
-    Err(EnvError::State { expected: format!("{what} below {len}"), found: index.to_string() })
-}
-
-impl Body {
-    fn save(&self, to: &mut StateWriter) {
-        [self.xf.p, self.sweep.center, self.sweep.c, self.velocity.v, self.force].into_iter().for_each(|v| put(v, to));
-        [self.xf.q.s, self.xf.q.c, self.sweep.a, self.velocity.w, self.torque].into_iter().for_each(|x| to.f32(x));
-        [self.inv_mass, self.inv_inertia, self.sleep_time].into_iter().for_each(|x| to.f32(x));
-        to.bool(self.awake);
-    }
-
-    fn load(from: &mut StateReader<'_>) -> Result<Self, EnvError> {
-        let [p, center, c, v, force] = [get(from)?, get(from)?, get(from)?, get(from)?, get(from)?];
-        let [s, cosine, a, w, torque] = [from.f32()?, from.f32()?, from.f32()?, from.f32()?, from.f32()?];
-        Ok(Self {
-            xf: Transform { p, q: Rot { s, c: cosine } },
-            // A step begins by putting the start of the sweep to its end.
-            sweep: Sweep { center, c0: c, c, a0: a, a, alpha0: 0.0 },
-            velocity: Velocity { v, w },
-            force,
-            torque,
-            inv_mass: from.f32()?,
-            inv_inertia: from.f32()?,
-            sleep_time: from.f32()?,
-            awake: from.bool()?,
-        })
-    }
-}
-
-impl Fixture {
-    fn save(&self, to: &mut StateWriter) {
-        to.u32(self.body as u32);
-        self.polygon.save(to);
-        [self.material.friction, self.material.restitution].into_iter().for_each(|x| to.f32(x));
-        [self.bounds.lower, self.bounds.upper].into_iter().for_each(|v| put(v, to));
-        to.bool(self.moved);
-    }
-
-    fn load(from: &mut StateReader<'_>, bodies: usize) -> Result<Self, EnvError> {
-        Ok(Self {
-            body: load_index(from, bodies, "a body")?,
-            polygon: Polygon::load(from)?,
-            material: Material { friction: from.f32()?, restitution: from.f32()? },
-            bounds: Aabb { lower: get(from)?, upper: get(from)? },
-            moved: from.bool()?,
-        })
-    }
-}
-
-impl Joint {
-    fn save(&self, to: &mut StateWriter) {
-        let def = &self.def;
-        def.bodies.into_iter().for_each(|b| to.u32(b as u32));
-        def.anchors.into_iter().for_each(|v| put(v, to));
-        [def.limits[0], def.limits[1], def.motor_speed, def.max_motor_torque].into_iter().for_each(|x| to.f32(x));
-        to.f32(self.reference_angle);
-        put(self.impulse, to);
-        [self.limit_impulse, self.motor_impulse].into_iter().for_each(|x| to.f32(x));
-        to.u8(self.limit as u8);
-    }
-
-    fn load(from: &mut StateReader<'_>, bodies: usize) -> Result<Self, EnvError> {
-        let def = JointDef {
-            bodies: [load_index(from, bodies, "a body")?, load_index(from, bodies, "a body")?],
-            anchors: [get(from)?, get(from)?],
-            limits: [from.f32()?, from.f32()?],
-            motor_speed: from.f32()?,
-            max_motor_torque: from.f32()?,
-        };
-        Ok(Self {
-            def,
-            reference_angle: from.f32()?,
-            impulse: get(from)?,
-            limit_impulse: from.f32()?,
-            motor_impulse: from.f32()?,
-            limit: match from.u8()? {
-                0 => Limit::Inside,
-                1 => Limit::Lower,
-                2 => Limit::Upper,
-                other => return Err(EnvError::State { expected: "a limit".into(), found: other.to_string() }),
-            },
-        })
-    }
-}
-
-impl Contact {
-    fn save(&self, to: &mut StateWriter) {
-        to.u32(self.ground as u32);
-        to.u32(self.fixture as u32);
-        [self.friction, self.restitution].into_iter().for_each(|x| to.f32(x));
-        [self.enabled, self.touching, self.manifold.face == Face::Body].into_iter().for_each(|x| to.bool(x));
-        let manifold = &self.manifold;
-        to.u32(manifold.count as u32);
-        [manifold.normal, manifold.point].into_iter().for_each(|v| put(v, to));
-        for point in &manifold.points[..manifold.count] {
-            put(point.local, to);
-            [point.normal_impulse, point.tangent_impulse].into_iter().for_each(|x| to.f32(x));
-            to.u32(point.id);
-        }
-    }
-
-    fn load(from: &mut StateReader<'_>, grounds: &[Ground], fixtures: &[Fixture]) -> Result<Self, EnvError> {
-        let ground = load_index(from, grounds.len(), "a shape of the ground")?;
-        let fixture = load_index(from, fixtures.len(), "a shape of a body")?;
-        let (friction, restitution) = (from.f32()?, from.f32()?);
-        let (enabled, touching) = (from.bool()?, from.bool()?);
-        let face = if from.bool()? { Face::Body } else { Face::Ground };
-        let count = load_count(from, 0..=2, "points of a contact")?;
-        let mut manifold = Manifold { face, count, normal: get(from)?, point: get(from)?, points: Default::default() };
-        for point in &mut manifold.points[..count] {
-            *point = ManifoldPoint {
-                local: get(from)?,
-                normal_impulse: from.f32()?,
-                tangent_impulse: from.f32()?,
-                id: from.u32()?,
-            };
-        }
-        Ok(Self {
-            ground,
-            fixture,
-            body: fixtures[fixture].body,
-            friction,
-            restitution,
-            sensor: grounds[ground].sensor,
-            enabled,
-            touching,
-            manifold,
-            impact: None,
-            impacts: 0,
-        })
-    }
-}
-
-impl Contact {
-    fn event(&self, begins: bool) -> ContactEvent {
-        ContactEvent { ground: self.ground, fixture: self.fixture, body: self.body, begins }
-    }
-}
-
-/// Reads a number of things that lies in a range.
-fn load_count(from: &mut StateReader<'_>, range: RangeInclusive<usize>, what: &str) -> Result<usize, EnvError> {
-    let count = from.u32()? as usize;
-    if range.contains(&count) {
-        return Ok(count);
-    }
-    let expected = format!("{} to {} {what}", range.start(), range.end());
-    Err(EnvError::State { expected, found: count.to_string() })
 }

@@ -148,7 +148,7 @@ impl Polygon {
     }
 
     pub(crate) fn load(from: &mut StateReader<'_>) -> Result<Self, EnvError> {
-        let count = super::load_count(from, 3..=MAX_VERTICES, "vertices of a polygon")?;
+        let count = super::save::load_count(from, 3..=MAX_VERTICES, "vertices of a polygon")?;
         let (mut vertices, mut normals) = ([Vec2::ZERO; MAX_VERTICES], [Vec2::ZERO; MAX_VERTICES]);
         for v in vertices[..count].iter_mut().chain(&mut normals[..count]) {
             *v = get(from)?;
