@@ -13,8 +13,7 @@ SEEDS=${SEEDS:-1 2 3 4 5}
 
 configs() {
   case $1 in
-    cartpole) echo reinforce a2c ppo dqn ddqn c51 qrdqn rainbow pqn sac ;;
-    acrobot) echo reinforce a2c ppo dqn ddqn c51 qrdqn rainbow pqn ;;
+    cartpole | acrobot) echo dqn ddqn c51 qrdqn rainbow pqn ;;
     mountaincar) echo ppo dqn ddqn c51 qrdqn rainbow ;;
     lunarlander) echo ppo dqn ddqn c51 qrdqn rainbow ;;
     frozenlake) echo ppo dqn ;;
