@@ -4,6 +4,8 @@
 //! bitmap backend has no anti-aliased thick lines, and the averaging gives them. The font is a part of the program
 //! (`assets/`), so a picture looks the same on every machine.
 
+mod compare;
+
 use std::io;
 use std::path::Path;
 use std::sync::OnceLock;
@@ -15,6 +17,8 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{Color, register_font};
 
 use crate::media::{named, save_png};
+
+pub use compare::{AxesPlot, RowsPlot, axes_png, rows_png};
 
 /// Layout units: 800x480.
 const WIDTH: f64 = 800.0;
@@ -265,6 +269,11 @@ impl<'a> Page<'a> {
         let style = font(size, FontStyle::Normal).color(&color).pos(Pos::new(anchor, VPos::Center));
         // plotters centres the em box, which reaches farther above the letters than below.
         Ok(self.0.draw_text(text, &style, pixel((x, y + 0.2 * size)))?)
+    }
+
+    /// Width of a text in drawn pixels.
+    fn measure(&self, text: &str, style: &TextStyle<'_>) -> Drawn<u32> {
+        Ok(self.0.estimate_text_size(text, style)?.0)
     }
 
     /// The title, made smaller where it would not fit.

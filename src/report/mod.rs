@@ -3,6 +3,7 @@
 
 mod compare;
 mod curves;
+mod draw;
 mod page;
 mod runs;
 
@@ -12,7 +13,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hotfire_core::CoreError;
-use hotfire_core::plot::{CurvePlot, Series, curve_png};
 use hotfire_core::run_dir::write_atomic;
 use toml::{Table, Value};
 
@@ -43,12 +43,11 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
         let metric = evaluation_metric(&task.objective);
         let shown = &task.groups[..task.groups.len().min(CURVES_SHOWN)];
         let curves = curves::all(shown, &metric);
-        draw(&out, &stem, task, &curves)?;
         if let Some(first) = curves.first() {
             write_atomic(&out.join(format!("{stem}curves.csv")), curves_csv(shown, first).as_bytes())?;
         }
         let target = args.target.or_else(|| threshold(task));
-        sections.push(page::Section {
+        let section = page::Section {
             name: task.name.clone(),
             objective: task.objective.clone(),
             maximize: task.direction == Direction::Maximize,
@@ -63,7 +62,9 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
             },
             media: page::media(shown),
             curves,
-        });
+        };
+        draw::all(&out, &stem, &section)?;
+        sections.push(section);
     }
     write_atomic(&out.join("numbers.csv"), csv(&tasks).as_bytes())?;
     write_atomic(&out.join("groups.csv"), groups_csv(&sections).as_bytes())?;
@@ -119,43 +120,6 @@ fn threshold(task: &Task) -> Option<f64> {
         return None;
     }
     hotfire_envs::spec(&task.name).ok()?.reward_threshold
-}
-
-/// The learning curves of the objective, and the intervals of the groups, as PNG.
-fn draw(out: &Path, stem: &str, task: &Task, curves: &[Curves]) -> anyhow::Result<()> {
-    if let Some(first) = curves.first() {
-        let series = |group: &Group, curve: &curves::Curve| {
-            let at = |i: usize| Some(((first.steps[i], curve.mean[i]?), (curve.low[i]?, curve.high[i]?)));
-            let (points, band) = (0..first.steps.len()).filter_map(at).unzip();
-            Series { label: group.label.clone(), points, band }
-        };
-        let plot = CurvePlot {
-            title: task.name.clone(),
-            x_label: "steps".into(),
-            y_label: first.metric.clone(),
-            series: task.groups.iter().zip(&first.groups).map(|(group, curve)| series(group, curve)).collect(),
-            threshold: threshold(task).map(|value| (value, "solved".into())),
-        };
-        let path = out.join(format!("{stem}curves.png"));
-        curve_png(&path, &plot).map_err(CoreError::io(&path, "draw"))?;
-    }
-    if let Some(profile) = compare::profile(task) {
-        let series = |(group, shares): (&Group, &Vec<f64>)| Series {
-            label: group.label.clone(),
-            points: profile.thresholds.iter().copied().zip(shares.iter().copied()).collect(),
-            band: Vec::new(),
-        };
-        let plot = CurvePlot {
-            title: format!("{}: share of runs beyond a score", task.name),
-            x_label: task.objective.clone(),
-            y_label: "share of runs".into(),
-            series: task.groups.iter().zip(&profile.groups).take(CURVES_SHOWN).map(series).collect(),
-            threshold: None,
-        };
-        let path = out.join(format!("{stem}profile.png"));
-        curve_png(&path, &plot).map_err(CoreError::io(&path, "draw"))?;
-    }
-    Ok(())
 }
 
 /// One line a run.

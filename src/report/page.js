@@ -220,9 +220,10 @@ function differenceCard(section) {
   if (!section.difference.length) return null;
   const rows = section.difference.map(([key, base, best]) => element("tr", {}, element("td", { class: "key" }, key),
     element("td", { class: "n" }, base), element("td", { class: "n" }, best)));
-  return card("The best configuration against the base", element("table", {},
-    element("tr", {}, element("th", {}, "key"), element("th", { class: "n" }, "base"), element("th", { class: "n" }, "best")),
-    ...rows));
+  const head = element("tr", {}, element("th", {}, "key"), element("th", { class: "n" }, "base"),
+    element("th", { class: "n" }, "best"));
+  return card("The best configuration against the base",
+    element("div", { class: "scroll" }, element("table", {}, head, ...rows)));
 }
 
 function mediaCard(section) {

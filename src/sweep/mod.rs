@@ -27,6 +27,7 @@ use launch::{Ended, Launcher, Local};
 use search::History;
 use store::{NewTrial, Outcome, Store, trial_id};
 pub use store::{State, Trial, read_trials};
+pub use table::short;
 use table::{Progress, Table};
 
 use crate::cli::{LauncherKind, SweepArgs};
