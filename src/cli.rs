@@ -290,6 +290,9 @@ pub struct BenchArgs {
     /// Length of a sample in milliseconds: 50, or 10 with --quick.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
     pub sample_ms: Option<u64>,
+    /// Count processor time instead of wall time, for machines that others use: rates are then those of one core.
+    #[arg(long)]
+    pub cpu_time: bool,
     /// Keep the measurements under this name.
     #[arg(long, value_name = "NAME")]
     pub save: Option<String>,

@@ -90,7 +90,12 @@ fn mistakes_are_named_with_exit_code_2() {
         assert!(message.contains(expected), "{message}");
     }
     bench(dir.path(), &["gae/gae/4", "--save", "few"]);
-    let output = bench(dir.path(), &["gae/gae/4", "--num-envs", "8", "--against", "few"]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("the record has --num-envs 1024: expected the same, found 8"));
+    for (option, expected) in [
+        ("--num-envs=8", "--num-envs: expected 1024 as in the record, found 8"),
+        ("--cpu-time", "--cpu-time: expected not as in the record, found given"),
+    ] {
+        let output = bench(dir.path(), &["gae/gae/4", option, "--against", "few"]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
 }

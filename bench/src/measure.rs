@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use rayon::ThreadPool;
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::{BenchError, Prepared, Workload};
@@ -15,6 +16,30 @@ pub struct Plan {
     pub rounds: usize,
     /// The length of a sample, at least one run.
     pub sample: Duration,
+    /// What is counted as time.
+    pub clock: Clock,
+}
+
+/// What is counted as time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The time of day.
+    #[default]
+    Wall,
+    /// Processor time of all threads of this process: a rate is then one a core, which other programs disturb less.
+    Cpu,
+}
+
+impl Clock {
+    fn now(self) -> Duration {
+        let id = match self {
+            Self::Wall => ClockId::Monotonic,
+            Self::Cpu => ClockId::ProcessCPUTime,
+        };
+        let time = clock_gettime(id);
+        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    }
 }
 
 /// A workload's rates on a number of threads.
@@ -90,7 +115,7 @@ pub fn measure(
             let done = (round + 1) as f64 + i as f64 / cells.len() as f64;
             progress(&result.id, done / (plan.rounds + 1) as f64);
             let work = &mut prepared[cell.workload];
-            result.rates.push(cell.pool.install(|| sample(work, cell.runs)));
+            result.rates.push(cell.pool.install(|| sample(work, cell.runs, plan.clock)));
         }
     }
     measured
@@ -108,11 +133,11 @@ fn calibrate(work: &mut Prepared, length: Duration) -> u32 {
 }
 
 /// Units a second over `runs` runs, after some that bring the caches back.
-fn sample(work: &mut Prepared, runs: u32) -> f64 {
+fn sample(work: &mut Prepared, runs: u32, clock: Clock) -> f64 {
     (0..runs / 5).for_each(|_| (work.run)());
-    let start = Instant::now();
+    let start = clock.now();
     (0..runs).for_each(|_| (work.run)());
-    (work.units * u64::from(runs)) as f64 / start.elapsed().as_secs_f64()
+    (work.units * u64::from(runs)) as f64 / (clock.now() - start).as_secs_f64()
 }
 
 #[cfg(test)]
@@ -126,13 +151,16 @@ mod tests {
         });
         let broken = Workload::new("test", "broken", "spins", || Err("no such part".into()));
         let serial = Workload::new("test", "serial", "spins", || Ok(Prepared::new(1, || ()))).serial();
-        let plan = Plan { rounds: 4, sample: Duration::from_millis(1) };
+        let plan = Plan { rounds: 4, sample: Duration::from_millis(1), clock: Clock::Wall };
         let mut seen = Vec::new();
         let measured = measure(&[&spin, &broken, &serial], &[1, 2], plan, &mut |_, done| seen.push(done));
         let shape: Vec<_> = measured.results.iter().map(|r| (r.id.as_str(), r.threads, r.rates.len())).collect();
         assert_eq!(shape, [("test/spin", 1, 4), ("test/spin", 2, 4), ("test/serial", 1, 4)]);
         // Sleeping takes at least as long as asked for: 3 units in 2 ms or more.
         assert!(measured.results[0].rates.iter().all(|rate| *rate > 0.0 && *rate <= 1500.0));
+        // A sleeping process takes little processor time.
+        let cpu = measure(&[&spin], &[1], Plan { clock: Clock::Cpu, ..plan }, &mut |_, _| ());
+        assert!(cpu.results[0].rates.iter().all(|rate| *rate > 1500.0), "{cpu:?}");
         let skipped: Vec<String> = measured.skipped.iter().map(ToString::to_string).collect();
         assert_eq!(skipped, ["test/broken: no such part"]);
         assert!(seen.is_sorted() && seen.iter().all(|done| (0.0..1.0).contains(done)), "{seen:?}");

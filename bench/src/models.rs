@@ -11,7 +11,7 @@ use hotfire_generative::{MODELS, Model, ModelSetting, ModelSpec, SampleRequest};
 use crate::workload::Problem;
 use crate::{Prepared, Workload};
 
-const PICTURES: usize = 16;
+const PICTURES: usize = 4;
 const TOKENS: usize = 64;
 
 /// A step of every model, and of the U-Net of the reference size.

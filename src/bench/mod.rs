@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use hotfire_bench::compare::{Comparison, Design, Verdict, compare};
-use hotfire_bench::measure::{Measured, Plan, Rates, measure};
+use hotfire_bench::measure::{Clock, Measured, Plan, Rates, measure};
 use hotfire_bench::{BenchError, Workload, workloads};
 use hotfire_core::CoreError;
 use serde::Serialize;
@@ -56,9 +56,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
         (None, Some(name)) => record::kept_program(&args.dir, name),
         (None, None) => None,
     };
-    if let Some(old) = old.as_ref().filter(|old| old.num_envs != args.num_envs && other.is_none()) {
-        let problem = format!("the record has --num-envs {}: expected the same, found {}", old.num_envs, args.num_envs);
-        return Err(CoreError::Usage(problem).into());
+    if let (Some(old), None) = (&old, &other) {
+        old.check_settings(args.num_envs, plan.clock)?;
     }
 
     let (measured, compared) = match (&other, &old) {
@@ -94,7 +93,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
 fn plan(args: &BenchArgs) -> Plan {
     let (rounds, sample) = if args.quick { (5, 10) } else { (10, 50) };
     let rounds = args.rounds.map_or(rounds, usize::from);
-    Plan { rounds, sample: Duration::from_millis(args.sample_ms.unwrap_or(sample)) }
+    let clock = if args.cpu_time { Clock::Cpu } else { Clock::Wall };
+    Plan { rounds, sample: Duration::from_millis(args.sample_ms.unwrap_or(sample)), clock }
 }
 
 /// The numbers of threads to measure on: those asked for, or one and all.
@@ -218,6 +218,7 @@ fn one_round(
         .args(["bench", "--round", "--rounds", "1"])
         .args(["--sample-ms", &plan.sample.as_millis().to_string()])
         .args(["--num-envs", &args.num_envs.to_string(), "--threads", &threads.join(",")])
+        .args((plan.clock == Clock::Cpu).then_some("--cpu-time"))
         .args(workloads.iter().map(|workload| workload.id()))
         .output()
         .with_context(|| format!("{}: cannot run it", program.display()))?;

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hotfire_bench::BenchError;
-use hotfire_bench::measure::{Plan, Rates};
+use hotfire_bench::measure::{Clock, Plan, Rates};
 use hotfire_core::CoreError;
 use hotfire_core::error::nearest;
 use hotfire_core::run_dir::write_atomic;
@@ -29,6 +29,8 @@ pub struct Record {
     pub num_envs: usize,
     /// The length of a sample.
     pub sample_ms: u64,
+    /// What is counted as time.
+    pub clock: Clock,
     pub results: Vec<Rates>,
 }
 
@@ -36,7 +38,8 @@ impl Record {
     pub fn new(num_envs: usize, plan: Plan, results: Vec<Rates>) -> Self {
         let environment = environment::describe().into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
         let program = std::env::current_exe().unwrap_or_default();
-        Self { version: VERSION, environment, program, num_envs, sample_ms: plan.sample.as_millis() as u64, results }
+        let sample_ms = plan.sample.as_millis() as u64;
+        Self { version: VERSION, environment, program, num_envs, sample_ms, clock: plan.clock, results }
     }
 
     /// The record, what was left out, and what was compared, for programs.
@@ -45,6 +48,19 @@ impl Record {
         value["skipped"] = skipped.iter().map(ToString::to_string).collect();
         value["comparisons"] = json!(compared);
         value
+    }
+
+    /// Refuses to be compared with measurements of another kind.
+    pub fn check_settings(&self, num_envs: usize, clock: Clock) -> Result<(), CoreError> {
+        let problem = if self.num_envs != num_envs {
+            format!("--num-envs: expected {} as in the record, found {num_envs}", self.num_envs)
+        } else if self.clock != clock {
+            let [expected, found] = [self.clock, clock].map(|clock| if clock == Clock::Cpu { "given" } else { "not" });
+            format!("--cpu-time: expected {expected} as in the record, found {found}")
+        } else {
+            return Ok(());
+        };
+        Err(CoreError::Usage(problem))
     }
 
     pub fn parse(text: &[u8]) -> Result<Self, String> {
@@ -134,7 +150,7 @@ mod tests {
     fn a_record_comes_back_and_mistakes_are_named() {
         let dir = tempfile::tempdir().unwrap();
         let results = vec![Rates { id: "gae/gae/4".into(), unit: "steps".into(), threads: 1, rates: vec![1.5e9, 2.0] }];
-        let plan = Plan { rounds: 2, sample: Duration::from_millis(10) };
+        let plan = Plan { rounds: 2, sample: Duration::from_millis(10), clock: Clock::Wall };
         let record = Record::new(64, plan, results);
         record.save(dir.path(), "before").unwrap();
         assert_eq!(Record::load(dir.path(), "before").unwrap(), record);
