@@ -9,10 +9,8 @@
 use std::hint::black_box;
 use std::process::ExitCode;
 
-use gmgn::env::Env as _;
 use gmgn::envs::{box2d, classic_control, toy_text};
 use gmgn::space::Space as _;
-use gymnasia::core::Env as _;
 use gymnasia::envs::classical_control::{cartpole, mountain_car};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -90,9 +88,9 @@ fn random_actions(n: u64, count: u64) -> Vec<u64> {
     (0..ACTIONS).map(|_| next()).collect()
 }
 
-fn of_gymnasia<E>(mut env: E, n: u64, count: u64, limit: u32) -> Copy
+fn of_gymnasia<E, R>(mut env: E, n: u64, count: u64, limit: u32) -> Copy
 where
-    E: gymnasia::core::Env<Action = i64> + 'static,
+    E: gymnasia::core::Env<Action = i64, ResetOptions = Option<R>> + 'static,
 {
     let actions = random_actions(n, count);
     env.reset(Some(n), None);
