@@ -171,9 +171,17 @@ fn group_backward(
         let (x, g, dz) = (&x[own.clone()], &g[own.clone()], &mut dx[own]);
         let slope = gamma[c] * scale;
         let offset = beta[c] - mean * slope;
-        for ((dz, x), g) in dz.iter_mut().zip(x).zip(g) {
-            *dz = g * activation_derivative::<FMA>(x * slope + offset, activation);
+        // The activation is told apart outside the loop, or the loop is not vectorised.
+        macro_rules! through {
+            ($($kind:ident)*) => {
+                match activation {
+                    $(Activation::$kind => for ((dz, x), g) in dz.iter_mut().zip(x).zip(g) {
+                        *dz = g * activation_derivative::<FMA>(x * slope + offset, Activation::$kind);
+                    })*
+                }
+            };
         }
+        through!(Identity Tanh Relu Silu Gelu Sigmoid);
         let (dgamma, dbeta) = moments_of(dz, x, mean);
         sums[c] = [dgamma * scale, dbeta];
         of_normal += gamma[c] * dbeta;
