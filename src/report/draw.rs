@@ -127,7 +127,8 @@ fn axis(values: &[Value]) -> (Vec<f64>, Vec<(String, f64)>) {
         distinct.sort();
         distinct.dedup();
         let share = |i: usize| if distinct.len() > 1 { i as f64 / (distinct.len() - 1) as f64 } else { 0.5 };
-        let at = values.iter().map(|value| share(distinct.partition_point(|other| *other < value.to_string())));
+        let texts = values.iter().map(Value::to_string);
+        let at = texts.map(|text| share(distinct.partition_point(|other| *other < text)));
         let labels = distinct.iter().enumerate().map(|(i, text)| (text.replace('"', ""), share(i)));
         return (at.collect(), labels.collect());
     };
