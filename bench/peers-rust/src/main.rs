@@ -50,10 +50,6 @@ fn peers(id: &str) -> Vec<(&'static str, Make)> {
         }
         _ => {}
     }
-    #[cfg(feature = "gym-rs")]
-    if id == "CartPole-v1" {
-        peers.push(("gym-rs", Box::new(|n| of_gym_rs(n))));
-    }
     #[cfg(feature = "gymnasium-rs")]
     if id == "CartPole-v1" {
         peers.push(("gymnasium-rs", Box::new(|n| of_gymnasium_rs(n))));
@@ -101,25 +97,6 @@ where
         let result = env.step(actions[at] as i64);
         if result.terminated || result.truncated || elapsed == limit {
             env.reset(None, None);
-            elapsed = 0;
-        }
-        black_box(&result.observation);
-    })
-}
-
-#[cfg(feature = "gym-rs")]
-fn of_gym_rs(n: u64) -> Copy {
-    use gym_rs::core::Env;
-    let mut env = gym_rs::envs::classical_control::cartpole::CartPoleEnv::new(gym_rs::utils::renderer::RenderMode::None);
-    let actions = random_actions(n, 2);
-    env.reset(Some(n), false, None);
-    let (mut at, mut elapsed) = (0, 0);
-    Box::new(move || {
-        at = (at + 1) % ACTIONS;
-        elapsed += 1;
-        let result = env.step(actions[at] as usize);
-        if result.done || elapsed == 500 {
-            env.reset(None, false, None);
             elapsed = 0;
         }
         black_box(&result.observation);
