@@ -43,6 +43,7 @@ fn stock_cross_entropy(logits: Tensor<2>, targets: &[i64]) -> Tensor<1> {
 }
 
 fn benches(c: &mut Criterion) {
+    assert!(hotfire_core::plot::register_fonts(), "the built-in font is not readable");
     let mut pair = |name: &str, fused: &dyn Fn() -> Tensor<1>, stock: &dyn Fn() -> Tensor<1>| {
         c.bench_function(&format!("{name}/fused"), |b| b.iter(|| fused().backward()));
         c.bench_function(&format!("{name}/stock"), |b| b.iter(|| stock().backward()));

@@ -317,14 +317,16 @@ impl<'a> Page<'a> {
     }
 }
 
-/// Makes the program's own font known to plotters as `roboto`; whether that went well.
-pub(crate) fn register_fonts() -> bool {
+/// Makes the program's own font known to plotters as `roboto`, and as the `sans-serif` that other users of plotters in
+/// the same program ask for (criterion, whose reports would lack a font); whether that went well.
+pub fn register_fonts() -> bool {
     static FONTS: OnceLock<bool> = OnceLock::new();
     *FONTS.get_or_init(|| {
         let regular = include_bytes!("../assets/Roboto-Regular.ttf");
         let medium = include_bytes!("../assets/Roboto-Medium.ttf");
         register_font("roboto", FontStyle::Normal, regular).is_ok()
             && register_font("roboto", FontStyle::Bold, medium).is_ok()
+            && register_font("sans-serif", FontStyle::Normal, regular).is_ok()
     })
 }
 

@@ -7,6 +7,7 @@ use hotfire_bench::Workload;
 
 /// Settings that do with half a second for each workload.
 pub fn criterion() -> Criterion {
+    assert!(hotfire_core::plot::register_fonts(), "the built-in font is not readable");
     Criterion::default()
         .sample_size(20)
         .warm_up_time(Duration::from_millis(200))
