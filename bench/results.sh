@@ -11,28 +11,33 @@ HOTFIRE=${HOTFIRE:-target/release/hotfire}
 RUNS=${RUNS:-runs/results}
 SEEDS=${SEEDS:-1 2 3 4 5}
 
+# The configs of a suite.
 configs() {
   case $1 in
-    cartpole | acrobot) echo dqn ddqn c51 qrdqn rainbow pqn ;;
-    mountaincar) echo ppo dqn ddqn c51 qrdqn rainbow ;;
-    lunarlander) echo ppo dqn ddqn c51 qrdqn rainbow ;;
-    frozenlake) echo ppo dqn ;;
-    taxi) echo ppo dqn ddqn ;;
-    pendulum) echo ppo sac td3 ddpg ;;
-    mountaincar-continuous) echo ppo sac td3 ddpg ;;
-    lunarlander-continuous) echo ppo sac td3 ;;
-    rocket | carracing) echo ppo ;;
-    minatar-breakout | minatar-asterix | minatar-freeway | minatar-spaceinvaders | minatar-seaquest) echo ppo pqn ;;
+    cartpole | acrobot) suffix "$1" dqn ddqn c51 qrdqn rainbow pqn ;;
+    cartpole-policy-gradients | acrobot-policy-gradients) suffix "${1%-policy-gradients}" ppo a2c reinforce ;;
+    mountaincar | lunarlander) suffix "$1" ppo dqn ddqn c51 qrdqn rainbow ;;
+    frozenlake) suffix "$1" ppo dqn ;;
+    taxi) suffix "$1" ppo dqn ddqn ;;
+    pendulum | mountaincar-continuous) suffix "$1" ppo sac td3 ddpg ;;
+    lunarlander-continuous) suffix "$1" ppo sac td3 ;;
+    rocket | carracing) suffix "$1" ppo ;;
+    minatar-breakout | minatar-asterix | minatar-freeway | minatar-spaceinvaders | minatar-seaquest) suffix "$1" ppo pqn ;;
     *) echo "unknown suite $1" >&2 && exit 2 ;;
   esac
 }
 
+suffix() {
+  local environment=$1 && shift
+  printf "%s-$environment\n" "$@"
+}
+
 for suite in "$@"; do
-  for algorithm in $(configs "$suite"); do
+  for config in $(configs "$suite"); do
     for seed in $SEEDS; do
-      name=$algorithm-$suite-s$seed
+      name=$config-s$seed
       [ -e "$RUNS/$suite/$name/summary.json" ] && continue
-      "$HOTFIRE" train "configs/$algorithm-$suite.toml" --quiet "run.seed=$seed" "run.dir=$RUNS/$suite" "run.name=$name"
+      "$HOTFIRE" train "configs/$config.toml" --quiet "run.seed=$seed" "run.dir=$RUNS/$suite" "run.name=$name"
     done
   done
   "$HOTFIRE" report "$RUNS/$suite" --out "$RUNS/$suite-report" --quiet

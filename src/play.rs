@@ -122,7 +122,7 @@ impl Game {
     }
 
     fn key(&mut self, event: &KeyEvent, reports_releases: bool) -> anyhow::Result<()> {
-        if event.code == KeyCode::Char('r') {
+        if matches!(event.code, KeyCode::Char('r' | 'R')) {
             if event.kind == KeyEventKind::Press {
                 self.restart()?;
             }
@@ -235,7 +235,7 @@ fn number(x: f64) -> String {
 
 fn quits(event: &KeyEvent) -> bool {
     let interrupt = event.modifiers.contains(KeyModifiers::CONTROL) && event.code == KeyCode::Char('c');
-    interrupt || matches!(event.code, KeyCode::Char('q') | KeyCode::Esc)
+    interrupt || matches!(event.code, KeyCode::Char('q' | 'Q') | KeyCode::Esc)
 }
 
 fn key_of(code: KeyCode) -> Option<Key> {

@@ -58,6 +58,7 @@ impl Screen {
     pub fn resize(&mut self, columns: u16, rows: u16) {
         self.size = (columns, rows);
         self.shown.clear();
+        self.lines.clear();
     }
 
     /// Shows a picture, as large as fits, and lines of text below it. Only what has changed is written.

@@ -1,12 +1,13 @@
 //! The fused ops beside the stock Burn ops that compute the same, forward and backward on one batch: Transformers at
-//! nanoGPT's CPU setting, dense networks of PPO, convolutions of a small VAE and U-Net.
+//! nanoGPT's CPU setting, dense networks of PPO and of
+//! the autoencoder, layers of the VAE and the U-Net.
 
 use burn::prelude::*;
 use burn::tensor::activation::{gelu as stock_gelu, log_softmax, softmax as stock_softmax, softplus};
 use burn::tensor::module::{
-    conv_transpose2d as stock_conv_transpose2d, conv2d as stock_conv2d, embedding as stock_embedding,
+    conv_transpose2d as stock_conv_transpose2d, conv2d as stock_conv2d, embedding as stock_embedding, interpolate,
 };
-use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, InterpolateMode, InterpolateOptions};
 use burn::tensor::{Distribution, TensorData};
 use hotfire_nn::Activation;
 use hotfire_nn::ops::{self, AttentionMask};
@@ -27,7 +28,7 @@ pub fn workloads() -> Vec<Workload> {
     let hidden = || random([BATCH, LENGTH, WIDTH]);
     let wide = || random([BATCH, LENGTH, 4 * WIDTH]);
     let ids = || (0..(BATCH * LENGTH) as i64).map(|i| i * 31 % VOCABULARY as i64).collect::<Vec<_>>();
-    let image = |side| move || random([IMAGES, 32, side, side]);
+    let image = |channels, side| move || random([IMAGES, channels, side, side]);
     [
         pair(
             "attention",
@@ -78,15 +79,13 @@ pub fn workloads() -> Vec<Workload> {
             |[logits, x]| ops::bernoulli_nll(logits, x),
             |[logits, x]| (softplus(logits.clone(), 1.0) - logits * x).sum_dim(1).squeeze_dim(1),
         ),
-        pair(
-            "conv2d",
-            move || (image(28)(), random([32, 32, 3, 3]), random([32])),
-            |(x, w, b)| ops::conv2d(x, w, b, 1, 1, Activation::Relu),
-            |(x, w, b)| stock_conv2d(x, w, Some(b), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)).clamp_min(0.0),
-        ),
+        pair("linear_relu", dense_layer, |(x, w, b)| ops::linear_act(x, w, b, Activation::Relu), stock_dense_layer),
+        conv2d("conv2d 32 to 32 at 28", image(32, 28), 32, 1),
+        conv2d("conv2d 64 to 64 at 7", image(64, 7), 64, 1),
+        conv2d("conv2d 32 to 64 at 28, stride 2", image(32, 28), 64, 2),
         pair(
             "conv_transpose2d",
-            move || (image(14)(), random([32, 32, 4, 4]), random([32])),
+            move || (image(32, 14)(), random([32, 32, 4, 4]), random([32])),
             |(x, w, b)| ops::conv_transpose2d(x, w, b, 2, 1, Activation::Identity),
             |(x, w, b)| {
                 let options = ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1);
@@ -95,10 +94,14 @@ pub fn workloads() -> Vec<Workload> {
         ),
         pair(
             "group_norm_silu",
-            move || (image(28)(), random([32]), random([32])),
+            move || (image(32, 28)(), random([32]), random([32])),
             |(x, scale, shift)| ops::group_norm(x, scale, shift, 8, 1e-5, Activation::Silu),
             stock_group_norm_silu,
         ),
+        pair("spatial_attention", image(192, 7), |qkv| ops::spatial_attention(qkv, 1), stock_spatial_attention),
+        pair("upsample_nearest", image(64, 14), ops::upsample_nearest, |x| {
+            interpolate(x, InterpolateOptions::new(InterpolateMode::Nearest).with_scale_factor([2.0, 2.0]))
+        }),
     ]
     .into_iter()
     .flatten()
@@ -129,6 +132,42 @@ fn forward_backward<I: Clone + Send + 'static, const D: usize>(
     op: impl Fn(I) -> Tensor<D> + Send + 'static,
 ) -> Prepared {
     Prepared::new(1, move || _ = op(inputs.clone()).sum().backward())
+}
+
+/// A 3x3 convolution and ReLU.
+fn conv2d(
+    name: &'static str,
+    images: impl Fn() -> Tensor<4> + Clone + 'static,
+    outputs: usize,
+    stride: usize,
+) -> [Workload; 2] {
+    let inputs = move || {
+        let x = images();
+        let weight = random([outputs, x.dims()[1], 3, 3]);
+        (x, weight, random([outputs]))
+    };
+    pair(
+        name,
+        inputs,
+        move |(x, w, b)| ops::conv2d(x, w, b, stride, 1, Activation::Relu),
+        move |(x, w, b)| stock_conv2d(x, w, Some(b), ConvOptions::new([stride; 2], [1; 2], [1; 2], 1)).clamp_min(0.0),
+    )
+}
+
+fn dense_layer() -> (Tensor<2>, Tensor<2>, Tensor<1>) {
+    (random([128, 784]), random([784, 512]), random([512]))
+}
+
+fn stock_dense_layer((x, w, b): (Tensor<2>, Tensor<2>, Tensor<1>)) -> Tensor<2> {
+    (x.matmul(w) + b.unsqueeze()).clamp_min(0.0)
+}
+
+fn stock_spatial_attention(qkv: Tensor<4>) -> Tensor<4> {
+    let [n, channels, h, w] = qkv.dims();
+    let c = channels / 3;
+    let part = |i: usize| qkv.clone().slice([0..n, i * c..(i + 1) * c]).reshape([n, 1, c, h * w]);
+    let scores = part(0).swap_dims(2, 3).matmul(part(1)).mul_scalar(1.0 / (c as f64).sqrt());
+    part(2).matmul(stock_softmax(scores, 3).swap_dims(2, 3)).reshape([n, c, h, w])
 }
 
 fn stock_attention([q, k, v]: [Tensor<3>; 3]) -> Tensor<3> {

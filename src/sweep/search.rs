@@ -383,15 +383,20 @@ mod tests {
             .collect()
     }
 
-    fn median_best(problem: &Problem, method: Method) -> f64 {
-        let last = |seed| *run(problem, method, seed, 60).last().unwrap();
-        hotfire_core::stats::quantile(&(0..11).map(last).collect::<Vec<_>>(), 0.5)
-    }
-
+    /// Prints the best losses, too: `bench/peers/search.py` sets `SEEDS` and `TRIALS` and runs Optuna beside it.
     #[test]
     fn the_estimator_beats_random_draws_on_every_problem() {
+        let setting = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().unwrap());
+        let (seeds, trials) = (setting("SEEDS", 11), setting("TRIALS", 60));
         for problem in problems() {
-            let (tpe, random) = (median_best(&problem, Method::Tpe), median_best(&problem, Method::Random));
+            let [random, tpe] = [("random", Method::Random), ("tpe", Method::Tpe)].map(|(name, method)| {
+                let last = |seed: usize| {
+                    let best = run(&problem, method, seed as u64, trials);
+                    println!("{}", serde_json::json!({"problem": problem.name, "method": name, "best": best}));
+                    *best.last().unwrap()
+                };
+                hotfire_core::stats::quantile(&(0..seeds).map(last).collect::<Vec<_>>(), 0.5)
+            });
             assert!(tpe < random, "{}: {tpe} against {random}", problem.name);
         }
     }
@@ -448,23 +453,5 @@ mod tests {
             .map(|(n, i)| density.log_density(&[f64::from(n), x(i)]).exp() * step)
             .sum();
         assert!((total - 1.0).abs() < 1e-6, "{total}");
-    }
-
-    /// For `bench/peers/search.py`, which runs Optuna beside it.
-    #[test]
-    #[ignore = "prints numbers for a comparison"]
-    fn best_values() {
-        let setting = |name: &str, otherwise: usize| {
-            std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
-        };
-        let (seeds, trials) = (setting("SEEDS", 30), setting("TRIALS", 100));
-        for problem in problems() {
-            for (name, method) in [("random", Method::Random), ("tpe", Method::Tpe)] {
-                for seed in 0..seeds as u64 {
-                    let best = run(&problem, method, seed, trials);
-                    println!("{}", serde_json::json!({"problem": problem.name, "method": name, "best": best}));
-                }
-            }
-        }
     }
 }

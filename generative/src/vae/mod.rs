@@ -192,11 +192,15 @@ impl Vae {
     }
 }
 
+/// The one of a class's row. With 1.0 it is lost beside twenty numbers of a code, and the decoder takes the class from the
+/// code alone: a third of `cvae-mnist`'s samples are then of the class asked for, with 10.0 nine in ten.
+const CLASS_WEIGHT: f32 = 10.0;
+
 fn hot(class: usize, label: u32) -> f32 {
-    f32::from(u8::from(class == label as usize))
+    if class == label as usize { CLASS_WEIGHT } else { 0.0 }
 }
 
-/// `[N]` classes as rows `[N, classes]` of zeros and a one.
+/// `[N]` classes as rows `[N, classes]`, zero but for the class.
 fn one_hot(labels: &[u32], classes: usize, device: &Device) -> Tensor<2> {
     let rows: Vec<f32> = labels.iter().flat_map(|label| (0..classes).map(|class| hot(class, *label))).collect();
     Tensor::from_data(TensorData::new(rows, [labels.len(), classes]), device)
