@@ -7,7 +7,9 @@ use std::process::Command;
 fn main() {
     #[cfg(feature = "python")]
     pyo3_build_config::add_libpython_rpath_link_args();
-    println!("cargo:rerun-if-changed=Cargo.lock");
+    for path in ["Cargo.lock", "src", "envs", "core", "nn", "agents", "generative", "bench/src"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
     let git_log = output("git", &["rev-parse", "--git-path", "logs/HEAD"]);
     if let Some(log) = git_log.filter(|log| Path::new(log).exists()) {
         println!("cargo:rerun-if-changed={log}");

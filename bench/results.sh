@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Repeats the tables of docs/results.md on agents: trains each config of a suite with its seeds (runs that are there
-# already are kept), then writes the report, the curves and the picture of the suite.
+# Repeats the tables of docs/results.md on agents: trains each config of a suite with its seeds (runs that are
+# finished are kept, others go on), then writes the report, the curves and the picture of the suite.
 #
 #   bench/results.sh SUITE...          e.g. bench/results.sh cartpole pendulum
 #   SEEDS="1 2 3" bench/results.sh minatar-breakout
@@ -36,8 +36,14 @@ for suite in "$@"; do
   for config in $(configs "$suite"); do
     for seed in $SEEDS; do
       name=$config-s$seed
-      [ -e "$RUNS/$suite/$name/summary.json" ] && continue
-      "$HOTFIRE" train "configs/$config.toml" --quiet "run.seed=$seed" "run.dir=$RUNS/$suite" "run.name=$name"
+      run=$RUNS/$suite/$name
+      grep -q '"status": *"finished"' "$run/summary.json" 2>/dev/null && continue
+      if [ -n "$(ls "$run/checkpoints" 2>/dev/null)" ]; then
+        "$HOTFIRE" train --resume "$run" --quiet
+      else
+        rm -rf "$run"
+        "$HOTFIRE" train "configs/$config.toml" --quiet "run.seed=$seed" "run.dir=$RUNS/$suite" "run.name=$name"
+      fi
     done
   done
   "$HOTFIRE" report "$RUNS/$suite" --out "$RUNS/$suite-report" --quiet

@@ -63,7 +63,8 @@ fn lines(path: &Path) -> anyhow::Result<Vec<String>> {
 /// The encoder of a run, or of a folder in Hugging Face's form.
 fn embedder(path: &Path, device: Option<&str>) -> anyhow::Result<Embedder> {
     if path.join("config.toml").exists() {
-        let prepared = load_run(path, &[], false)?;
+        let on = device.map(|device| format!("run.device={device}"));
+        let prepared = load_run(path, on.as_slice(), false)?;
         return match prepared.task {
             RunTask::Model(task) => Ok(task.model.embedder()?),
             RunTask::Agent(_) => Err(CoreError::Usage(format!("{}: holds an agent", path.display())).into()),

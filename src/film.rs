@@ -3,7 +3,7 @@
 use hotfire_agents::{EnvConfig, EnvView, Policy, open_video};
 use hotfire_core::CoreError;
 use hotfire_core::config::ConfigDocument;
-use hotfire_envs::{Actions, AutoresetMode, Buffer, EnvError, NpRng, VecEnv};
+use hotfire_envs::{AutoresetMode, Buffer, EnvError, NpRng, VecEnv};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::RenderArgs;
@@ -79,11 +79,7 @@ pub fn render(args: &RenderArgs) -> anyhow::Result<()> {
     let (mut ends, mut steps) = (Vec::new(), 0);
     while ends.len() < args.episodes as usize && steps < args.steps {
         pilot.act(&envs, &mut actions)?;
-        envs.step(match &actions {
-            Buffer::F32(x) => Actions::F32(x),
-            Buffer::U8(x) => Actions::U8(x),
-            Buffer::I32(x) => Actions::I32(x),
-        })?;
+        envs.step(actions.as_actions())?;
         steps += 1;
         progress.inc(1);
         let last = frame(&envs)?;

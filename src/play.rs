@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use hotfire_agents::EnvConfig;
 use hotfire_core::CoreError;
-use hotfire_envs::{ActionRef, Actions, Buffer, Key, Keymap, VecEnv};
+use hotfire_envs::{ActionRef, Key, Keymap, VecEnv};
 
 use crate::cli::PlayArgs;
 use crate::film::{env_config, one_env};
@@ -29,22 +30,8 @@ pub fn play(args: &PlayArgs) -> anyhow::Result<()> {
         .into());
     }
     let config = env_config(&args.id, &args.overrides)?;
-    let mut envs = one_env(&config)?;
-    let usage = |error: hotfire_envs::EnvError| CoreError::Usage(error.to_string());
-    let keymap = Keymap::new(config.spec, envs.action_space()).map_err(usage)?;
-    envs.reset(args.seed.unwrap_or_else(seed_of_the_clock));
-    let mut game = Game {
-        title: args.id.clone(),
-        tick: Duration::from_secs_f64(1.0 / f64::from(args.fps.unwrap_or(config.spec.render_fps).max(1))),
-        envs,
-        keymap,
-        held: Vec::new(),
-        phase: Phase::Ready,
-        steps: 0,
-        total: 0.0,
-        reward: 0.0,
-        returns: Vec::new(),
-    };
+    let tick = Duration::from_secs_f64(1.0 / f64::from(args.fps.unwrap_or(config.spec.render_fps).max(1)));
+    let mut game = Game::new(args.id.clone(), &config, args.seed.unwrap_or_else(seed_of_the_clock), tick)?;
     let stop = stop_on_interrupt()?;
     let mut screen = Screen::open()?;
     let played = game.run(&mut screen, &stop);
@@ -89,6 +76,26 @@ struct Game {
 }
 
 impl Game {
+    /// A game that has been reset and waits for its first key.
+    fn new(title: String, config: &EnvConfig, seed: u64, tick: Duration) -> anyhow::Result<Self> {
+        let mut envs = one_env(config)?;
+        let usage = |error: hotfire_envs::EnvError| CoreError::Usage(error.to_string());
+        let keymap = Keymap::new(config.spec, envs.action_space()).map_err(usage)?;
+        envs.reset(seed);
+        Ok(Self {
+            title,
+            tick,
+            envs,
+            keymap,
+            held: Vec::new(),
+            phase: Phase::Ready,
+            steps: 0,
+            total: 0.0,
+            reward: 0.0,
+            returns: Vec::new(),
+        })
+    }
+
     fn run(&mut self, screen: &mut Screen, stop: &AtomicBool) -> anyhow::Result<()> {
         let mut next = Instant::now();
         while !stop.load(Ordering::Relaxed) {
@@ -158,11 +165,7 @@ impl Game {
     fn step(&mut self) -> anyhow::Result<()> {
         let held: Vec<_> = self.held.iter().map(|(key, _)| *key).collect();
         let Some(action) = self.keymap.action(&held) else { return Ok(()) };
-        self.envs.step(match &action {
-            Buffer::F32(x) => Actions::F32(x),
-            Buffer::U8(x) => Actions::U8(x),
-            Buffer::I32(x) => Actions::I32(x),
-        })?;
+        self.envs.step(action.as_actions())?;
         self.steps += 1;
         self.reward = self.envs.rewards()[0].into();
         self.total += self.reward;
@@ -255,22 +258,7 @@ mod tests {
     use super::*;
 
     fn game(id: &str) -> Game {
-        let config = env_config(id, &[]).unwrap();
-        let mut envs = one_env(&config).unwrap();
-        let keymap = Keymap::new(config.spec, envs.action_space()).unwrap();
-        envs.reset(3);
-        Game {
-            title: id.to_owned(),
-            tick: Duration::ZERO,
-            envs,
-            keymap,
-            held: Vec::new(),
-            phase: Phase::Ready,
-            steps: 0,
-            total: 0.0,
-            reward: 0.0,
-            returns: Vec::new(),
-        }
+        Game::new(id.to_owned(), &env_config(id, &[]).unwrap(), 3, Duration::ZERO).unwrap()
     }
 
     fn press(game: &mut Game, code: KeyCode, kind: KeyEventKind) {

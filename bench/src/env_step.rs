@@ -61,11 +61,7 @@ impl RandomActions {
     /// The next batch.
     pub fn next_batch(&mut self) -> Actions<'_> {
         self.at = (self.at + 1) % self.batches.len();
-        match &self.batches[self.at] {
-            Buffer::F32(x) => Actions::F32(x),
-            Buffer::U8(x) => Actions::U8(x),
-            Buffer::I32(x) => Actions::I32(x),
-        }
+        self.batches[self.at].as_actions()
     }
 }
 

@@ -88,7 +88,7 @@ fn sampler(spec: &ModelSpec) -> Result<Prepared, Problem> {
     let mut model = default_model(spec, "")?;
     model.iterate()?;
     let dir = tempfile::tempdir()?;
-    let mut first = Err("there are no requests".into());
+    let mut refused = None;
     for request in [Request::Pictures, Request::Text, Request::Answer] {
         match request.answer(model.as_mut(), dir.path()) {
             Ok(()) => {
@@ -96,10 +96,10 @@ fn sampler(spec: &ModelSpec) -> Result<Prepared, Problem> {
                     request.answer(model.as_mut(), dir.path()).expect("it was answered before");
                 }));
             }
-            error => first = first.and(error),
+            Err(error) => refused = refused.or(Some(error)),
         }
     }
-    first.map(|()| unreachable!("an answered request returns"))
+    Err(refused.expect("there are requests"))
 }
 
 /// What may be asked of a model.

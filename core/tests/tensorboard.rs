@@ -36,7 +36,7 @@ fn record(run_dir: &RunDir, picture: &Path) {
 
 #[test]
 fn event_accumulator_reads_the_event_files() {
-    let python = std::env::var("HOTFIRE_TEST_PYTHON").unwrap_or("python3".into());
+    let python = std::env::var("HOTFIRE_PYTHON").unwrap_or("python3".into());
     let probe = Command::new(&python).args(["-c", "import tensorboard"]).output();
     if !probe.is_ok_and(|output| output.status.success()) {
         eprintln!("skipped: {python} has no tensorboard package");

@@ -521,6 +521,15 @@ impl Buffer {
         }
     }
 
+    /// All elements, as the actions of a batch.
+    pub fn as_actions(&self) -> Actions<'_> {
+        match self {
+            Self::F32(x) => Actions::F32(x),
+            Self::U8(x) => Actions::U8(x),
+            Self::I32(x) => Actions::I32(x),
+        }
+    }
+
     /// All elements, to write.
     #[inline]
     pub fn as_mut(&mut self) -> ObsMut<'_> {

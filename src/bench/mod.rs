@@ -78,10 +78,12 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     }
     if let Some(name) = &args.save {
         let path = record.save(&args.dir, name)?;
-        if args.keep_program {
-            record::keep_program(&args.dir, name)?;
-        }
+        record::keep_program(&args.dir, name, args.keep_program)?;
         eprintln!("saved {}", path.display());
+    }
+    if compared.is_empty() && (other.is_some() || old.is_some()) {
+        let found = format!("found none of these benchmarks on {threads:?} threads");
+        return Err(CoreError::Failed(format!("nothing to compare with: {found}")).into());
     }
     let slower = compared.iter().filter(|row| row.comparison.verdict == Verdict::Slower).count();
     if args.fail_if_slower && slower > 0 {

@@ -127,9 +127,15 @@ fn missing(dir: &Path, name: &str) -> CoreError {
     CoreError::Usage(format!("{}: there is no such record; {hint}", file(dir, name).display()))
 }
 
-/// Copies this program beside the record.
-pub fn keep_program(dir: &Path, name: &str) -> Result<(), CoreError> {
+/// Copies this program beside the record, in place of an older one; without `keep`, there is none afterwards.
+pub fn keep_program(dir: &Path, name: &str, keep: bool) -> Result<(), CoreError> {
     let path = program_file(dir, name);
+    if !keep {
+        return match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(CoreError::io(&path, "remove")(error)),
+            _ => Ok(()),
+        };
+    }
     let this = std::env::current_exe().map_err(CoreError::io(&path, "find the program for"))?;
     fs::copy(&this, &path).map_err(CoreError::io(&path, "write"))?;
     Ok(())
