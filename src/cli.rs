@@ -238,10 +238,10 @@ pub struct ReportArgs {
     /// Where to write; the folder report in the first path without it.
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// What runs are judged by, a dotted key of summary.json: eval.mean for agents without it.
+    /// What runs are judged by, a dotted key of summary.json; without it, eval.mean for agents, for models their loss.
     #[arg(long, value_name = "KEY")]
     pub objective: Option<String>,
-    /// Which way is better; without it, metrics of models are minimized and returns maximized.
+    /// Which way is better; without it, losses and times are minimized, returns, accuracies and the like maximized.
     #[arg(long, value_enum)]
     pub direction: Option<Better>,
     /// The score from which the optimality gap is measured; the environment's threshold without it.

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use hotfire_core::CoreError;
-use hotfire_core::run_dir::{RunDir, write_atomic};
-
 /// The file's name in a run directory.
 pub const FILE: &str = "environment.json";
 
-/// Writes `environment.json`.
-pub fn record(run_dir: &RunDir) -> Result<(), CoreError> {
-    let path = run_dir.path().join(FILE);
-    let text = serde_json::to_string_pretty(&describe()).expect("texts always serialize") + "\n";
-    write_atomic(&path, text.as_bytes())
+/// The file's content.
+pub fn text() -> String {
+    serde_json::to_string_pretty(&describe()).expect("texts always serialize") + "\n"
 }
 
 /// Versions and machine.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use hotfire_agents::AgentTask;
 use hotfire_core::CoreError;
@@ -10,10 +11,12 @@ use hotfire_core::checkpoint::open_latest;
 use hotfire_core::config::ConfigDocument;
 use hotfire_core::device::{SelectedDevice, select_device};
 use hotfire_core::run_config::{RunConfig, TrainConfig};
-use hotfire_core::run_dir::{RunDir, write_atomic};
+use hotfire_core::run_dir::RunDir;
 use hotfire_core::shell::{self, RunSetup};
 use hotfire_core::task::Task;
 use hotfire_generative::{ModelSetting, ModelTask};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 use crate::cli::TrainArgs;
 use crate::environment;
@@ -113,25 +116,23 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
             let lock = run_dir.lock()?;
             let overrides = resume_overrides(first.as_deref(), &args.overrides)?;
             let prepared = prepare(&run_dir.config(), &overrides, args.device.as_deref())?;
-            write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
             (prepared, run_dir, lock)
         }
         (None, Some(config)) => {
             let prepared = prepare(config, &args.overrides, args.device.as_deref())?;
             let run_dir = RunDir::create(prepared.run.run_dir(config))?;
             let lock = run_dir.lock()?;
-            write_atomic(&run_dir.config(), prepared.resolved.as_bytes())?;
             (prepared, run_dir, lock)
         }
         (None, None) => unreachable!("the command line asks for a config or a run"),
     };
-    environment::record(&run_dir)?;
-    let Prepared { run, train, mut task, device, .. } = prepared;
+    let Prepared { run, train, mut task, device, resolved } = prepared;
     if !args.quiet {
         eprintln!("device {}: {}", device.name, device.reason);
     }
     let setup = RunSetup {
         run_dir,
+        records: vec![("config.toml", resolved), (environment::FILE, environment::text())],
         run,
         train,
         task: task.name().to_owned(),
@@ -157,16 +158,33 @@ fn resume_overrides(first: Option<&Path>, rest: &[String]) -> Result<Vec<String>
     }
 }
 
-/// A flag that the first Ctrl-C sets; the second ends the process at once.
+/// A flag that the first Ctrl-C, or a like signal, sets; one that comes a second or more later ends the process at once.
 pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
+    // Whoever wants to stop a job may signal its group and each of its processes: that is one wish, not two.
+    const ONE_WISH: Duration = Duration::from_secs(1);
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    if !hangup_is_ignored() {
+        signals.add_signal(SIGHUP)?;
+    }
+    std::thread::spawn(move || {
+        let mut first: Option<Instant> = None;
+        for _ in signals.forever() {
+            flag.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
+                std::process::exit(130);
+            }
         }
-    })?;
+    });
     Ok(stop)
+}
+
+/// Whether the process was started to outlive its terminal, as `nohup` does; `false` where there is no `/proc`.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// The agent or model of a run directory's newest checkpoint, or of that of its best evaluation.

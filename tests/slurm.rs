@@ -280,7 +280,8 @@ fn a_sweep_outlives_its_command_and_a_node() {
     assert!(!queue.stdout.is_empty(), "no job was left in the queue: {:?}", trials(&out));
 
     let done = slurm.sweep(&file, &out).output().unwrap();
-    assert!(done.status.success(), "{done:?}");
+    assert_eq!(done.status.code(), Some(1), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stderr).contains("error: 1 of 6 trials failed"), "{done:?}");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(said.contains("5 of 6 trials finished, 1 failed"), "{said}");
     for (name, state, worker, failures, error) in trials(&out) {
@@ -296,8 +297,10 @@ fn a_sweep_outlives_its_command_and_a_node() {
         }
         assert_eq!((state.as_str(), failures), ("finished", u32::from(name == "0002-s2")), "{name}: {error}");
         let records = read(&run.join("metrics.jsonl"));
-        let first = records.lines().filter(|line| line.starts_with("{\"step\":512,")).count();
-        assert_eq!(first, 1, "{name} was begun once");
+        let is_events = |name: &str| name.starts_with("events.out.tfevents.");
+        let files = fs::read_dir(&run).unwrap().map(|entry| entry.unwrap().file_name());
+        let starts = files.filter(|name| is_events(&name.to_string_lossy())).count();
+        assert_eq!(starts, if run == victim { 2 } else { 1 }, "starts of {name}");
         let steps: Vec<&str> = records.lines().filter_map(|line| line.split(',').next()).collect();
         assert_eq!(steps.len(), 128 + 1, "{name} did each of its iterations once, and an evaluation");
     }

@@ -56,6 +56,14 @@ fn succeed(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// So many of all trials have failed, and the sweep says so.
+fn fail(output: &Output, failed: usize, all: usize) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let last = said.lines().last().unwrap_or_default();
+    assert!(last.starts_with(&format!("error: {failed} of {all} trials failed; hotfire report ")), "{said}");
+}
+
 /// Run directory to state, objective, and error of each trial.
 fn trials(out: &Path) -> BTreeMap<String, (String, Option<f64>, Option<String>)> {
     let connection = Connection::open(out.join("sweep.sqlite")).unwrap();
@@ -64,15 +72,17 @@ fn trials(out: &Path) -> BTreeMap<String, (String, Option<f64>, Option<String>)>
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-/// How often each trial's process was started.
+/// How often each trial was started: every start makes an event file.
 fn starts(out: &Path) -> BTreeMap<String, usize> {
+    let is_events = |name: &str| name.starts_with("events.out.tfevents.");
     let count = |dir: &Path| {
-        let records = fs::read_to_string(dir.join("metrics.jsonl")).unwrap_or_default();
-        // A run that is started twice from its first step logs that step twice; one that is resumed does not.
-        records.lines().filter(|line| line.starts_with("{\"step\":512,")).count()
+        fs::read_dir(dir)
+            .unwrap()
+            .filter(|entry| is_events(&entry.as_ref().unwrap().file_name().to_string_lossy()))
+            .count()
     };
     let dirs = fs::read_dir(out.join("trials")).unwrap().map(|entry| entry.unwrap().path());
-    dirs.map(|dir| (dir.file_name().unwrap().to_string_lossy().into_owned(), count(&dir))).collect()
+    dirs.map(|dir| (format!("trials/{}", dir.file_name().unwrap().to_string_lossy()), count(&dir))).collect()
 }
 
 #[test]
@@ -107,6 +117,7 @@ fn a_killed_sweep_goes_on_and_runs_nothing_twice() {
     succeed(&again);
     assert_eq!(trials(&killed), expected);
     assert_eq!(String::from_utf8_lossy(&again.stderr), "", "nothing was left to run");
+    assert!(starts(&killed).values().all(|starts| *starts == 1), "{:?}", starts(&killed));
 }
 
 #[test]
@@ -181,6 +192,18 @@ fn all_mistakes_are_told_at_once_before_anything_starts() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("agent.gama: unknown key; did you mean agent.gamma?"), "{said}");
     assert!(said.contains("agent.gamma: expected a number from 0 to 1, found 1.5"), "{said}");
+
+    let text = "base = \"ae.toml\"\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n\
+                [space]\nmodel.latent = { values = [2, 4] }\n";
+    fs::write(&file, text).unwrap();
+    let config = "[model]\nname = \"autoencoder\"\n[data]\nname = \"shapes\"\ntrain_count = 64\ntest_count = 64\n\
+                  [train]\nsteps = 1\n";
+    fs::write(dir.path().join("ae.toml"), config).unwrap();
+    let output = sweep(&file, &dir.path().join("out"), 1).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let expected =
+        "objective: eval.mean is a return, which agents have; a model is measured by metrics.NAME, as in metrics.mse";
+    assert!(said.contains(expected), "{said}");
 }
 
 #[test]
@@ -191,49 +214,31 @@ fn a_changed_sweep_is_refused_and_more_seeds_are_welcome() {
     succeed(&sweep(&write_sweep(dir.path(), "seeds = [1]", space), &out, 1).output().unwrap());
     succeed(&sweep(&write_sweep(dir.path(), "seeds = [1, 2]", space), &out, 1).output().unwrap());
     assert_eq!(trials(&out).len(), 2);
+    let definition = || fs::read_to_string(out.join("sweep.toml")).unwrap();
+    let before = definition();
+    assert!(before.contains("seeds = [1, 2]"), "{before}");
     let other = "[space]\nagent.gamma = { values = [0.95] }\n";
     let output = sweep(&write_sweep(dir.path(), "seeds = [1]", other), &out, 1).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("belongs to another sweep"));
     assert_eq!(trials(&out).len(), 2, "nothing was lost");
+    assert_eq!(definition(), before, "the refused one left no trace");
 }
 
 #[test]
-fn a_trial_that_takes_too_long_has_failed_and_is_tried_again_as_often_as_asked() {
+fn a_trial_that_crashes_is_tried_again() {
     let dir = tempfile::tempdir().unwrap();
-    let sections =
-        "[search]\ntimeout_seconds = 8.0\nretries = 1\n[space]\ntrain.steps = { values = [4096, 400000000] }\n";
-    let file = write_sweep(dir.path(), "", sections);
-    let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096\n", "");
-    fs::write(&file, text).unwrap();
-    // The short one has time to finish on a busy machine, the long one never.
-    let output = sweep(&file, &dir.path().join("out"), 2).output().unwrap();
-    succeed(&output);
-    let found = trials(&dir.path().join("out"));
-    assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
-    let (state, objective, error) = &found["trials/0001-s1"];
-    assert_eq!((state.as_str(), objective), ("failed", &None));
-    assert_eq!(error.as_deref(), Some("took longer than 8 s"));
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(said.contains("failed, tried again"), "{said}");
-}
-
-#[test]
-fn a_trial_that_crashes_and_one_that_hangs_are_tried_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let sections = "[search]\ntimeout_seconds = 20.0\nretries = 1\n[space]\nagent.gamma = { values = [0.9, 0.98] }\n";
+    let sections = "[search]\nretries = 1\n[space]\nagent.gamma = { values = [0.9, 0.98] }\n";
     let file = write_sweep(dir.path(), "", sections);
     let text = fs::read_to_string(&file).unwrap().replace("train.steps = 4096", "train.steps = 32768");
     fs::write(&file, text).unwrap();
     let out = fs::canonicalize(dir.path()).unwrap().join("out");
     let child = sweep(&file, &out, 2).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     signal(&out.join("trials/0000-s1"), rustix::process::Signal::ABORT);
-    signal(&out.join("trials/0001-s1"), rustix::process::Signal::STOP);
     let output = child.wait_with_output().unwrap();
     succeed(&output);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("0000-s1 failed, tried again (gamma=0.9): signal: 6 (SIGABRT)"), "{said}");
-    assert!(said.contains("0001-s1 failed, tried again (gamma=0.98): took longer than 20 s"), "{said}");
     let found = trials(&out);
     assert!(found.values().all(|trial| trial.0 == "finished"), "{found:?}");
 }
@@ -264,9 +269,13 @@ fn an_interrupted_sweep_stops_its_trials_and_goes_on_with_the_same_results() {
     let states: Vec<String> = trials(&stopped).into_values().map(|trial| trial.0).collect();
     assert!(states.iter().all(|state| state == "open" || state == "finished"), "{states:?}");
     assert!(states.contains(&"open".to_owned()), "the sweep was over before it was stopped");
+    let (before, left) = (starts(&stopped), trials(&stopped));
     succeed(&sweep(&file, &stopped, 2).output().unwrap());
     assert_eq!(trials(&stopped), trials(&whole));
-    assert!(starts(&stopped).values().all(|starts| *starts == 1), "{:?}", starts(&stopped));
+    for (trial, starts) in starts(&stopped) {
+        let open = left.get(&trial).is_none_or(|trial| trial.0 == "open");
+        assert_eq!(starts, before.get(&trial).unwrap_or(&0) + usize::from(open), "{trial}");
+    }
 }
 
 /// A small network, and one whose checkpoint takes more than eight megabytes and has a file of more than four.
@@ -285,7 +294,7 @@ fn a_trial_whose_checkpoint_exceeds_the_file_size_limit_has_failed_alone() {
         .args(["-c", "ulimit -f 4096; exec \"$0\" sweep \"$1\" --out \"$2\" --jobs 2", program])
         .arg(&file)
         .arg(&out);
-    succeed(&limited.output().unwrap());
+    fail(&limited.output().unwrap(), 1, 2);
     let found = trials(&out);
     assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
     let (state, _, error) = &found["trials/0001-s1"];
@@ -317,7 +326,7 @@ fn a_trial_that_fills_the_disk_says_so() {
         Ok(output) if output.status.code() != Some(99) && out.join("sweep.sqlite").exists() => output,
         refused => return eprintln!("skipped: no small disk can be mounted here: {refused:?}"),
     };
-    succeed(&output);
+    fail(&output, 1, 2);
     let found = trials(&out);
     assert_eq!(found["trials/0000-s1"].0, "finished", "{found:?}");
     let (state, _, error) = &found["trials/0001-s1"];
@@ -350,7 +359,7 @@ fn reports_hold_every_run_and_need_no_network() {
     assert!(curves.lines().skip(1).all(|line| line.split(',').count() == 13), "{curves}");
     let page = fs::read_to_string(out.join("report/index.html")).unwrap();
     let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
-    let data: serde_json::Value = serde_json::from_str(&data.replace("<\\/", "</")).unwrap();
+    let data: serde_json::Value = serde_json::from_str(data).unwrap();
     let section = &data["sections"][0];
     assert_eq!(section["rows"].as_array().unwrap().len(), 4);
     assert_eq!(section["rows"][0]["scores"].as_array().unwrap().len(), 2);

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 fn hotfire() -> Command {
     Command::new(env!("CARGO_BIN_EXE_hotfire"))
@@ -199,4 +201,80 @@ fn list_and_doctor_answer() {
     succeed(&hotfire().arg("doctor").output().unwrap());
     succeed(&hotfire().args(["env", "check", "Pendulum-v1"]).output().unwrap());
     assert_eq!(hotfire().args(["env", "check", "Pendulm-v1"]).output().unwrap().status.code(), Some(2));
+}
+
+/// A run that would train for hours, once it has a checkpoint.
+fn endless(dir: &Path, run: &Path, prefix: &[&str]) -> Child {
+    let mut command = Command::new(prefix.first().unwrap_or(&env!("CARGO_BIN_EXE_hotfire")));
+    if let [_, rest @ ..] = prefix {
+        command.args(rest).arg(env!("CARGO_BIN_EXE_hotfire"));
+    }
+    command
+        .args(["train", "configs/ppo-cartpole-cleanrl.toml", "--quiet", "train.steps=400000000"])
+        .args(["train.eval_interval=0", "train.checkpoint_interval=4096", "run.name=run"])
+        .arg(format!("run.dir={}", dir.display()));
+    let child = command.spawn().unwrap();
+    wait_for("a checkpoint", || newest(run) > 0);
+    child
+}
+
+fn newest(run: &Path) -> u64 {
+    let entries = fs::read_dir(run.join("checkpoints")).into_iter().flatten();
+    entries.filter_map(|entry| entry.unwrap().file_name().to_string_lossy().parse().ok()).max().unwrap_or(0)
+}
+
+fn wait_for(what: &str, so: impl Fn() -> bool) {
+    for _ in 0..12000 {
+        if so() {
+            return;
+        }
+        sleep(Duration::from_millis(10));
+    }
+    panic!("waited in vain for {what}");
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn two_signals_at_once_stop_a_run_as_one_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut child = endless(dir.path(), &run, &[]);
+    send(&child, Signal::TERM);
+    send(&child, Signal::INT);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let summary: serde_json::Value = serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["status"], "interrupted");
+}
+
+#[test]
+fn a_run_started_with_nohup_outlives_its_terminal() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut child = endless(dir.path(), &run, &["sh", "-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    send(&child, Signal::HUP);
+    let before = newest(&run);
+    // Whatever had begun with the signal is over by the second of these.
+    wait_for("two more checkpoints", || newest(&run) >= before + 2 * 4096);
+    assert_eq!(child.try_wait().unwrap(), None);
+    send(&child, Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn settings_that_do_not_fit_the_checkpoint_leave_the_run_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(&train(dir.path(), &["run.name=run", "train.steps=4096"]));
+    let run = dir.path().join("run");
+    let files = || ["config.toml", "environment.json", "metrics.jsonl"].map(|name| fs::read(run.join(name)).unwrap());
+    let before = files();
+    let resume = |word: &str| hotfire().args(["train", "--quiet", "--resume"]).arg(&run).arg(word).output().unwrap();
+    let wrong = resume("agent.hidden=[32]");
+    assert!(!wrong.status.success(), "{wrong:?}");
+    assert!(files() == before, "the run was changed");
+    succeed(&resume("train.steps=8192"));
+    assert!(String::from_utf8_lossy(&files()[0]).contains("steps = 8192"));
 }

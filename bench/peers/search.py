@@ -56,7 +56,7 @@ PROBLEMS = {"sphere (5)": sphere, "Branin (2)": branin, "Hartmann (6)": hartmann
 
 def ours(seeds, trials):
     command = ["cargo", "test", "--workspace", "--bin", "hotfire", "--", "--nocapture", "the_estimator_beats_random"]
-    environment = {**os.environ, "SEEDS": str(seeds), "TRIALS": str(trials)}
+    environment = {**os.environ, "HOTFIRE_SEARCH_SEEDS": str(seeds), "HOTFIRE_SEARCH_TRIALS": str(trials)}
     output = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
     curves = collections.defaultdict(list)
     for line in output.splitlines():

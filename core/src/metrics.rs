@@ -112,9 +112,28 @@ impl<'de> Deserialize<'de> for Metrics {
     }
 }
 
+/// A number with four digits that matter.
+pub fn short(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
+        let digits = (3 - value.abs().max(1e-3).log10().floor() as i32).clamp(0, 6) as usize;
+        let text = format!("{value:.digits$}");
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    } else {
+        let text = format!("{value:.3e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_numbers_have_four_digits() {
+        let found = [0.0, 475.0, 99.99, 1234.56, -0.031416, 1e-4, 2.5e-7, 123456.0].map(short);
+        assert_eq!(found, ["0", "475", "99.99", "1235", "-0.03142", "1e-4", "2.5e-7", "1.235e5"]);
+    }
 
     #[test]
     fn keeps_order_and_replaces() {

@@ -47,13 +47,18 @@ impl RunDir {
     /// # Errors
     /// [`CoreError::Usage`] while another process has it.
     pub fn lock(&self) -> Result<RunLock, CoreError> {
+        self.try_lock()?.ok_or_else(|| {
+            CoreError::Usage(format!("{}: another process trains this run right now", self.path.display()))
+        })
+    }
+
+    /// As [`lock`](Self::lock), but `None` while another process has the run.
+    pub fn try_lock(&self) -> Result<Option<RunLock>, CoreError> {
         let path = self.path.join(".lock");
         let file = File::create(&path).map_err(CoreError::io(&path, "write"))?;
         match file.try_lock() {
-            Ok(()) => Ok(RunLock { _file: file }),
-            Err(TryLockError::WouldBlock) => {
-                Err(CoreError::Usage(format!("{}: another process trains this run right now", self.path.display())))
-            }
+            Ok(()) => Ok(Some(RunLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(CoreError::io(&path, "lock")(error)),
         }
     }
@@ -186,8 +191,11 @@ mod tests {
         let lock = run_dir.lock().unwrap();
         let error = run_dir.lock().unwrap_err();
         assert!(error.to_string().ends_with("another process trains this run right now"), "{error}");
+        assert!(run_dir.try_lock().unwrap().is_none());
         drop(lock);
         run_dir.lock().expect("the lock is free again");
+        fs::remove_dir_all(run_dir.path()).unwrap();
+        assert!(run_dir.try_lock().is_err(), "no other process has what can't be locked");
     }
 
     #[test]

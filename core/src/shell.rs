@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::error::CoreError;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, short};
 use crate::plot::{CurvePlot, Series, curve_png};
 use crate::run_config::{RunConfig, TrainConfig};
 use crate::run_dir::{RunDir, write_atomic};
@@ -29,6 +29,9 @@ const EVAL_MEAN: &str = "eval/return_mean";
 pub struct RunSetup {
     /// Where the run is kept.
     pub run_dir: RunDir,
+    /// Texts about the run, such as `config.toml`, by their names in its directory. They are written once the run is
+    /// known to start: settings that do not fit its checkpoint must not replace those that do.
+    pub records: Vec<(&'static str, String)>,
     /// The `[run]` section.
     pub run: RunConfig,
     /// The `[train]` section.
@@ -82,7 +85,7 @@ impl fmt::Display for RunReport {
 
 /// Trains `task` up to `setup.train.steps`, or until `stop` is set.
 ///
-/// The run directory must hold `config.toml` already. An error is written to `summary.json` too.
+/// An error is written to `summary.json` too, unless the run could not even start.
 pub fn run(task: &mut dyn Task, setup: RunSetup, stop: &AtomicBool) -> Result<RunReport, CoreError> {
     let mut run = Run::start(task, setup)?;
     let result = run.train(task, stop);
@@ -119,24 +122,26 @@ impl Run {
         let checkpoints = setup.run_dir.checkpoints();
         checkpoint::clean(&checkpoints)?;
         let reader = if setup.resume { checkpoint::open_latest(&checkpoints)? } else { None };
-        let (tracker, earlier_seconds) = match &reader {
-            Some(reader) => {
-                task.load(reader)?;
-                if task.step() != reader.step() {
-                    let problem = format!("the task is at step {} after loading", task.step());
-                    return Err(CoreError::Checkpoint { path: reader.path().to_path_buf(), problem });
-                }
-                Tracker::resume(&setup.run_dir, reader.step())?
+        if let Some(reader) = &reader {
+            task.load(reader)?;
+            if task.step() != reader.step() {
+                let problem = format!("the task is at step {} after loading", task.step());
+                return Err(CoreError::Checkpoint { path: reader.path().to_path_buf(), problem });
             }
-            // A run that was killed before its first checkpoint starts anew.
-            None if setup.resume => Tracker::resume(&setup.run_dir, task.step())?,
-            None => (Tracker::create(&setup.run_dir)?, 0.0),
-        };
+        }
         let headline = task.headline();
         if setup.train.stop_at_threshold && headline.threshold.is_none() {
             let problem = format!("train.stop_at_threshold: {} has no registered threshold; leave it out", setup.task);
             return Err(CoreError::Usage(problem));
         }
+        for (name, text) in &setup.records {
+            write_atomic(&setup.run_dir.path().join(name), text.as_bytes())?;
+        }
+        // A run that was killed before its first checkpoint starts anew.
+        let (tracker, earlier_seconds) = match setup.resume {
+            true => Tracker::resume(&setup.run_dir, task.step())?,
+            false => (Tracker::create(&setup.run_dir)?, 0.0),
+        };
         let mut best = None;
         if setup.train.save_best {
             checkpoint::clean(&setup.run_dir.best())?;
@@ -444,16 +449,6 @@ fn better(best: Option<f64>, mean: Option<f64>) -> Option<f64> {
     match (best, mean) {
         (Some(best), Some(mean)) if mean <= best => Some(best),
         (best, mean) => mean.or(best),
-    }
-}
-
-/// A number with about four digits.
-fn short(value: f64) -> String {
-    match value.abs() {
-        x if x >= 100.0 || x == 0.0 => format!("{value:.1}"),
-        x if x >= 1.0 => format!("{value:.2}"),
-        x if x >= 1e-3 => format!("{value:.4}"),
-        _ => format!("{value:.2e}"),
     }
 }
 

@@ -98,7 +98,7 @@ pub struct MetricTail {
     path: PathBuf,
     metric: String,
     read: u64,
-    values: Vec<f64>,
+    values: Vec<(u64, f64)>,
 }
 
 impl MetricTail {
@@ -107,8 +107,8 @@ impl MetricTail {
         Self { path: path.into(), metric: metric.into(), read: 0, values: Vec::new() }
     }
 
-    /// All values so far.
-    pub fn read(&mut self) -> Result<&[f64], CoreError> {
+    /// Step and value of each record that has it, so far.
+    pub fn read(&mut self) -> Result<&[(u64, f64)], CoreError> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(&self.values),
@@ -128,7 +128,7 @@ impl MetricTail {
             if line.contains(&self.metric)
                 && let Ok(record) = serde_json::from_str::<Record>(line)
             {
-                self.values.extend(record.get(&self.metric));
+                self.values.extend(record.get(&self.metric).map(|value| (record.step, value)));
             }
         }
         Ok(&self.values)
@@ -200,13 +200,13 @@ mod tests {
         assert!(tail.read().unwrap().is_empty(), "not there yet");
         let mut tracker = Tracker::create(&run_dir).unwrap();
         tracker.log(1, 0.0, &metrics(1.0)).unwrap();
-        assert_eq!(tail.read().unwrap(), [1.0]);
+        assert_eq!(tail.read().unwrap(), [(1, 1.0)]);
         tracker.log(2, 0.0, &metrics(2.0)).unwrap();
         tracker.log(3, 0.0, &metrics(3.0)).unwrap();
-        assert_eq!(tail.read().unwrap(), [1.0, 2.0, 3.0]);
+        assert_eq!(tail.read().unwrap(), [(1, 1.0), (2, 2.0), (3, 3.0)]);
         drop(tracker);
         Tracker::resume(&run_dir, 1).unwrap();
-        assert_eq!(tail.read().unwrap(), [1.0], "the run went back to its checkpoint");
+        assert_eq!(tail.read().unwrap(), [(1, 1.0)], "the run went back to its checkpoint");
     }
 
     #[test]

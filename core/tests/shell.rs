@@ -94,6 +94,7 @@ fn train_config(steps: u64) -> TrainConfig {
 fn setup(run_dir: RunDir, steps: u64, resume: bool) -> RunSetup {
     RunSetup {
         run_dir,
+        records: Vec::new(),
         run: RunConfig::default(),
         train: train_config(steps),
         task: "toy".into(),

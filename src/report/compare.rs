@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hotfire_core::stats::{
-    Interval, bootstrap, interquartile_mean_interval, mean, optimality_gap, performance_profile,
+    Interval, bootstrap, interquartile_mean, interquartile_mean_interval, mean, optimality_gap, performance_profile,
     probability_of_improvement, quantile,
 };
 use serde::Serialize;
@@ -27,8 +27,10 @@ pub struct Row {
     pub scores: Vec<f64>,
     pub seeds: Vec<i64>,
     pub mean: Option<f64>,
-    pub interquartile_mean: Option<Interval>,
-    pub optimality_gap: Option<Interval>,
+    pub interquartile_mean: Option<f64>,
+    /// That of the interquartile mean, from two runs on: one says nothing of the next.
+    pub interval: Option<Interval>,
+    pub optimality_gap: Option<f64>,
     pub steps: Option<f64>,
     pub wall_seconds: Option<f64>,
     pub steps_per_second: Option<f64>,
@@ -42,16 +44,13 @@ pub fn rows(task: &Task, target: Option<f64>) -> Vec<Row> {
         .map(|group| {
             let scores = &group.scores;
             let measured = !scores.is_empty();
-            let strata = [scores.clone()];
             let middle = |key: &str| {
                 let values: Vec<f64> = group.runs.iter().filter_map(|run| run.number(key)).collect();
                 (!values.is_empty()).then(|| quantile(&values, 0.5))
             };
             let gap = |target: f64| match task.direction {
-                Direction::Maximize => bootstrap(&strata, RESAMPLES, 0, |s| optimality_gap(&s[0], target)),
-                Direction::Minimize => bootstrap(&strata, RESAMPLES, 0, |s| {
-                    optimality_gap(&s[0].iter().map(|score| -score).collect::<Vec<_>>(), -target)
-                }),
+                Direction::Maximize => optimality_gap(scores, target),
+                Direction::Minimize => optimality_gap(&scores.iter().map(|score| -score).collect::<Vec<_>>(), -target),
             };
             Row {
                 label: group.label.clone(),
@@ -59,7 +58,8 @@ pub fn rows(task: &Task, target: Option<f64>) -> Vec<Row> {
                 scores: scores.clone(),
                 seeds: group.runs.iter().map(|run| run.seed()).collect(),
                 mean: measured.then(|| mean(scores)),
-                interquartile_mean: measured.then(|| interquartile_mean_interval(&strata, 0)),
+                interquartile_mean: measured.then(|| interquartile_mean(scores)),
+                interval: (scores.len() > 1).then(|| interquartile_mean_interval(std::slice::from_ref(scores), 0)),
                 optimality_gap: target.filter(|_| measured).map(gap),
                 steps: middle("steps"),
                 wall_seconds: middle("wall_seconds"),

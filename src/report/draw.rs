@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use hotfire_core::CoreError;
+use hotfire_core::metrics::short;
 use hotfire_core::plot::{AxesPlot, CurvePlot, RowsPlot, Series, axes_png, curve_png, rows_png};
 use hotfire_core::stats::Interval;
 use serde_json::Value;
@@ -10,7 +11,6 @@ use serde_json::Value;
 use super::CURVES_SHOWN;
 use super::compare::Keys;
 use super::page::Section;
-use crate::sweep::short;
 
 /// Draws what there is: `curves.png`, `intervals.png`, `profile.png`, `improvement.png`, `importance.png` and
 /// `configurations.png`, their names after `stem`.
@@ -25,7 +25,11 @@ pub fn all(out: &Path, stem: &str, section: &Section) -> Result<(), CoreError> {
     if let Some(plot) = profile(section) {
         write("profile", &|path| curve_png(path, &plot))?;
     }
-    let estimates = section.rows.iter().filter_map(|row| Some((row.label.clone(), row.interquartile_mean?)));
+    let point = |estimate: f64| Interval { estimate, low: estimate, high: estimate };
+    let estimates = section
+        .rows
+        .iter()
+        .filter_map(|row| Some((row.label.clone(), row.interval.or(row.interquartile_mean.map(point))?)));
     let intervals = RowsPlot {
         title: format!("{}: interquartile mean, 95 % interval", section.name),
         x_label: section.objective.clone(),
@@ -52,11 +56,10 @@ pub fn all(out: &Path, stem: &str, section: &Section) -> Result<(), CoreError> {
         write("improvement", &|path| rows_png(path, &improvement))?;
     }
     if let Some(keys) = &section.keys {
-        let share = |share: f64| Interval { estimate: share, low: share, high: share };
         let importance = RowsPlot {
             title: format!("{}: what matters", section.name),
             x_label: "share of the variance between configurations that a key explains alone".into(),
-            rows: keys.importance.iter().map(|item| (item.key.clone(), share(item.share))).collect(),
+            rows: keys.importance.iter().map(|item| (item.key.clone(), point(item.share))).collect(),
             goal: None,
             ends: Some((0.0, 1.0)),
             bars: true,

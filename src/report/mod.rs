@@ -14,10 +14,10 @@ use std::path::{Path, PathBuf};
 
 use hotfire_core::CoreError;
 use hotfire_core::run_dir::write_atomic;
-use toml::{Table, Value};
+use toml::Value;
 
 use crate::cli::ReportArgs;
-use crate::sweep::{Direction, State, SweepFile, evaluation_metric, read_trials};
+use crate::sweep::{Direction, State, SweepFile, evaluation_metric, leaves, read_trials};
 use crate::train::prepare;
 use curves::Curves;
 use runs::{Group, Task};
@@ -32,7 +32,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
     };
     let asked = args.objective.clone().or(sweep.as_ref().map(|sweep| sweep.file.objective.clone()));
     let direction = args.direction.map(Into::into).or(sweep.as_ref().map(|sweep| sweep.file.direction));
-    let tasks = runs::group(runs::load(&args.paths)?, asked.as_deref(), direction)?;
+    let tasks = runs::group(runs::load(&args.paths)?, asked.as_deref(), direction);
     let out = args.out.clone().unwrap_or_else(|| args.paths[0].join("report"));
     fs::create_dir_all(&out).map_err(CoreError::io(&out, "make the report's directory"))?;
 
@@ -99,8 +99,7 @@ impl Sweep {
         let Some(best) = task.groups.first() else { return Ok(Vec::new()) };
         // A base config that has gone since is no reason to have no report.
         let Ok(base) = prepare(&self.file.base, &[], None) else { return Ok(Vec::new()) };
-        let mut values = BTreeMap::new();
-        runs::flatten("", &base.resolved.parse::<Table>()?, &mut values);
+        let values = leaves(&base.resolved.parse()?);
         let own = |key: &str| key.starts_with("run.");
         let keys: BTreeSet<&String> = values.keys().chain(best.configuration.keys()).filter(|key| !own(key)).collect();
         let text = |value: Option<String>| value.unwrap_or_else(|| "—".into());
@@ -154,22 +153,20 @@ fn groups_csv(sections: &[page::Section]) -> String {
     let mut text =
         "task,configuration,objective,runs,interquartile_mean,low,high,mean,steps,wall_seconds,steps_per_second\n"
             .to_owned();
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.3}"));
     for section in sections {
         for row in &section.rows {
-            let interval = row.interquartile_mean;
             let fields = [
                 quoted(&section.name),
                 quoted(&row.label),
                 section.objective.clone(),
                 row.runs.to_string(),
-                number(interval.map(|interval| interval.estimate)),
-                number(interval.map(|interval| interval.low)),
-                number(interval.map(|interval| interval.high)),
-                number(row.mean),
-                number(row.steps),
-                number(row.wall_seconds),
-                number(row.steps_per_second),
+                six_digits(row.interquartile_mean),
+                six_digits(row.interval.map(|interval| interval.low)),
+                six_digits(row.interval.map(|interval| interval.high)),
+                six_digits(row.mean),
+                row.steps.map_or(String::new(), |steps| steps.to_string()),
+                six_digits(row.wall_seconds),
+                six_digits(row.steps_per_second),
             ];
             let _ = writeln!(text, "{}", fields.join(","));
         }
@@ -182,12 +179,18 @@ fn curves_csv(groups: &[Group], curves: &Curves) -> String {
     let names =
         groups.iter().flat_map(|group| ["", " low", " high"].map(|end| quoted(&format!("{}{end}", group.label))));
     let mut text = format!("step,{}\n", names.collect::<Vec<_>>().join(","));
-    let number = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.2}"));
     for (i, step) in curves.steps.iter().enumerate() {
-        let values = curves.groups.iter().flat_map(|curve| [curve.mean[i], curve.low[i], curve.high[i]].map(number));
+        let values =
+            curves.groups.iter().flat_map(|curve| [curve.mean[i], curve.low[i], curve.high[i]].map(six_digits));
         let _ = writeln!(text, "{step},{}", values.collect::<Vec<_>>().join(","));
     }
     text
+}
+
+/// A number that was measured, of whatever size: further digits say nothing.
+fn six_digits(value: Option<f64>) -> String {
+    let rounded = value.and_then(|value| format!("{value:.5e}").parse::<f64>().ok());
+    rounded.map_or(String::new(), |value| value.to_string())
 }
 
 fn quoted(field: &str) -> String {
@@ -219,4 +222,16 @@ fn slug(name: &str) -> String {
 /// The pictures of a run.
 fn pictures(group: &Group) -> Option<(&runs::Run, Vec<PathBuf>)> {
     group.runs.iter().map(|run| (run, run.media())).find(|(_, files)| !files.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        let found = [0.00123456789, -475.0, 1234567.0, 0.1 + 0.2].map(|value| six_digits(Some(value)));
+        assert_eq!(found, ["0.00123457", "-475", "1234570", "0.3"]);
+        assert_eq!(six_digits(None), "");
+    }
 }

@@ -49,31 +49,33 @@ function range(interval, low, high, stroke, target) {
   }
   svg.append(line({ x1: at(interval.low), x2: at(interval.high), y1: 11, y2: 11, stroke, "stroke-width": 5, opacity: 0.4 }));
   svg.append(line({ x1: at(interval.estimate), x2: at(interval.estimate), y1: 4, y2: 18, stroke, "stroke-width": 3 }));
-  svg.append(element("title", {}, `${number(interval.estimate)} [${number(interval.low)}, ${number(interval.high)}]`));
+  const ends = interval.low < interval.high ? ` [${number(interval.low)}, ${number(interval.high)}]` : "";
+  svg.append(element("title", {}, number(interval.estimate) + ends));
   return svg;
 }
 
 function resultsTable(section) {
   const rows = section.rows;
-  const ends = rows.filter((row) => row.interquartile_mean).flatMap((row) =>
-    [row.interquartile_mean.low, row.interquartile_mean.high]);
+  const point = (row) => ({ estimate: row.interquartile_mean, low: row.interquartile_mean, high: row.interquartile_mean });
+  const measured = (row) => (row.interquartile_mean === null ? null : row.interval ?? point(row));
+  const ends = rows.map(measured).filter(Boolean).flatMap((interval) => [interval.low, interval.high]);
   if (section.target !== null) ends.push(section.target);
   const [low, high] = [Math.min(...ends), Math.max(...ends)];
-  const gap = rows.some((row) => row.optimality_gap);
+  const gap = rows.some((row) => row.optimality_gap !== null);
   const head = element("tr", {}, element("th", {}, "configuration"), element("th", { class: "n" }, "runs"),
     element("th", { class: "n" }, "IQM"), element("th", { class: "n" }, "95 % interval"),
     element("th", {}, ""), element("th", { class: "n" }, "mean"),
     gap ? element("th", { class: "n" }, "optimality gap") : null, element("th", { class: "n" }, "steps"),
     element("th", { class: "n" }, "time"), element("th", { class: "n" }, "steps/s"));
   const body = rows.map((row, i) => {
-    const iqm = row.interquartile_mean;
+    const iqm = measured(row);
     const cell = (text) => element("td", { class: "n" }, text);
     const label = element("td", {}, i < COLORS.length ? dot(i) : null, row.label);
     for (const problem of row.problems) label.append(element("div", { class: "problem" }, problem));
-    return element("tr", {}, label, cell(`${row.runs}`), cell(iqm ? number(iqm.estimate) : "–"),
-      cell(iqm ? `${number(iqm.low)} … ${number(iqm.high)}` : "–"),
+    return element("tr", {}, label, cell(`${row.runs}`), cell(number(row.interquartile_mean)),
+      cell(row.interval ? `${number(row.interval.low)} … ${number(row.interval.high)}` : "–"),
       element("td", { class: "range" }, iqm ? range(iqm, low, high, color(i), section.target) : ""),
-      cell(number(row.mean)), gap ? cell(row.optimality_gap ? number(row.optimality_gap.estimate) : "–") : null,
+      cell(number(row.mean)), gap ? cell(number(row.optimality_gap)) : null,
       cell(row.steps === null ? "–" : row.steps.toLocaleString("en")), cell(seconds(row.wall_seconds)),
       cell(row.steps_per_second === null ? "–" : Math.round(row.steps_per_second).toLocaleString("en")));
   });

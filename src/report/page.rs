@@ -79,8 +79,8 @@ pub fn html(
         "environment": environment,
         "failed": failed,
     });
-    // No text of a run may end the script element.
-    let data = serde_json::to_string(&data)?.replace("</", "<\\/");
+    // No text of a run may end the script element, or begin a comment or a second one in it.
+    let data = serde_json::to_string(&data)?.replace('<', "\\u003c");
     Ok(PAGE
         .replace("{{title}}", &escaped(title))
         .replace("{{style}}", &format!("{UPLOT_STYLE}\n{STYLE}"))
@@ -91,4 +91,19 @@ pub fn html(
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_text_of_a_run_is_markup() {
+        let failed = ["<!--<script>".to_owned(), "</script>".to_owned()];
+        let page = html("runs", &[], &[], &failed).unwrap();
+        let data = page.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        assert!(!data.contains('<'), "{data}");
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["failed"], serde_json::json!(failed));
+    }
 }

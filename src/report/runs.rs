@@ -11,10 +11,25 @@ use hotfire_core::tracker::{Record, read_records};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use crate::sweep::{Direction, objective};
+use crate::sweep::{Assignment, Direction, KEYS_WITHOUT_EFFECT, describe, leaves, objective};
 
-/// Keys of `[run]` that tell runs of one configuration apart.
-const OWN_KEYS: [&str; 5] = ["seed", "name", "dir", "device", "threads"];
+/// What models are judged by: the first of these losses that a run has. The last two are of its training, for want of
+/// a better.
+const MODEL_METRICS: [&str; 10] = [
+    "neg_elbo",
+    "mse",
+    "fid",
+    "sliced_wasserstein",
+    "val_bits_per_char",
+    "val_mlm_loss",
+    "val_loss",
+    "train_bits_per_char",
+    "train_loss",
+    "loss",
+];
+/// Parts of the names of metrics of which more is better.
+const MORE_IS_BETTER: [&str; 8] =
+    ["accuracy", "auroc", "precision", "recall", "return", "codes_used", "code_perplexity", "active_units"];
 /// Keys that name the algorithm or the model.
 const NAME_KEYS: [&str; 2] = ["agent.algorithm", "model.name"];
 /// How deep run directories are looked for below a given folder.
@@ -23,7 +38,7 @@ const DEPTH: usize = 3;
 /// One run, read.
 pub struct Run {
     pub path: PathBuf,
-    pub config: BTreeMap<String, Value>,
+    pub config: Assignment,
     pub summary: Json,
     /// What it was made with.
     pub environment: BTreeMap<String, String>,
@@ -35,8 +50,6 @@ impl Run {
         let run_dir = RunDir::open(path)?;
         let text = fs::read_to_string(run_dir.config()).map_err(CoreError::io(run_dir.config(), "read"))?;
         let table: Table = text.parse().with_context(|| run_dir.config().display().to_string())?;
-        let mut config = BTreeMap::new();
-        flatten("", &table, &mut config);
         let summary = match fs::read(run_dir.summary()) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| run_dir.summary().display().to_string())?,
             Err(_) => Json::Null,
@@ -44,7 +57,8 @@ impl Run {
         // Runs of before this file have none.
         let environment = fs::read(path.join(crate::environment::FILE)).ok();
         let environment = environment.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-        Ok(Self { path: path.to_owned(), config, summary, environment, records: read_records(&run_dir.metrics())? })
+        let records = read_records(&run_dir.metrics())?;
+        Ok(Self { path: path.to_owned(), config: leaves(&table), summary, environment, records })
     }
 
     pub fn name(&self) -> String {
@@ -55,23 +69,42 @@ impl Run {
         self.config.get("run.seed").and_then(Value::as_integer).unwrap_or(0)
     }
 
+    /// Its name without the seed.
+    fn stem(&self) -> String {
+        let name = self.name();
+        match name.rsplit_once("-s") {
+            Some((stem, seed)) if !seed.is_empty() && seed.bytes().all(|byte| byte.is_ascii_digit()) => stem.to_owned(),
+            _ => name,
+        }
+    }
+
+    fn text(&self, key: &str) -> Option<&str> {
+        self.config.get(key).and_then(Value::as_str)
+    }
+
     /// The environment, or the model's data: runs of different tasks are not compared.
     pub fn task(&self) -> String {
-        let text = |key: &str| self.config.get(key).and_then(Value::as_str).map(str::to_owned);
-        match text("env.id") {
-            Some(id) => id,
-            None => text("data.name").or(text("data.dataset")).or(text("data.text")).unwrap_or_else(|| "model".into()),
+        let file = |path: &str| Path::new(path).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let files = self.config.get("data.files").and_then(Value::as_array);
+        match (self.text("env.id").or(self.text("data.name")), files) {
+            (Some("frames"), _) => format!("{} frames", self.text("data.env").unwrap_or("unknown")),
+            (Some("folder"), _) => file(self.text("data.dir").unwrap_or("folder")),
+            (Some(name), _) => name.to_owned(),
+            (None, Some(files)) => files.iter().filter_map(Value::as_str).map(file).collect::<Vec<_>>().join(", "),
+            (None, None) => "model".into(),
         }
     }
 
     /// The config without what differs between runs that only repeat each other.
     pub fn configuration(&self) -> BTreeMap<String, String> {
-        let own = |key: &str| key.strip_prefix("run.").is_some_and(|key| OWN_KEYS.contains(&key));
+        let own =
+            |key: &str| key.strip_prefix("run.").is_some_and(|key| key == "seed" || KEYS_WITHOUT_EFFECT.contains(&key));
         self.config.iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.clone(), value.to_string())).collect()
     }
 
+    /// A number of the summary of a run that has finished: those of others are of wherever they were.
     pub fn number(&self, key: &str) -> Option<f64> {
-        objective(&self.summary, key).ok()
+        objective(&self.summary, key).ok().filter(|_| self.status() == "finished")
     }
 
     pub fn status(&self) -> &str {
@@ -110,19 +143,21 @@ pub struct Task {
 pub fn load(paths: &[PathBuf]) -> anyhow::Result<Vec<Run>> {
     let mut found = BTreeSet::new();
     for path in paths {
-        let before = found.len();
-        find(path, DEPTH, &mut found)?;
-        if found.len() == before {
+        let mut here = BTreeSet::new();
+        find(path, DEPTH, &mut here)?;
+        if here.is_empty() {
             let problem = "no run here: expected a run directory (with config.toml), a sweep or a folder of runs";
             return Err(CoreError::Usage(format!("{}: {problem}", path.display())).into());
         }
+        found.extend(here);
     }
     found.iter().map(|path| Run::load(path)).collect()
 }
 
 fn find(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Result<()> {
     if RunDir::open(path).is_ok() {
-        found.insert(path.to_owned());
+        // The same run may be given twice, by different paths.
+        found.insert(path.canonicalize().map_err(CoreError::io(path, "find"))?);
     } else if depth > 0 && path.is_dir() {
         for entry in fs::read_dir(path).map_err(CoreError::io(path, "read"))? {
             let entry = entry.map_err(CoreError::io(path, "read"))?.path();
@@ -134,26 +169,46 @@ fn find(path: &Path, depth: usize, found: &mut BTreeSet<PathBuf>) -> anyhow::Res
     Ok(())
 }
 
-/// Groups runs by task and configuration. Without an asked objective, an agent's is its mean return, a model's the
-/// first metric that it was evaluated by.
-pub fn group(runs: Vec<Run>, asked: Option<&str>, direction: Option<Direction>) -> anyhow::Result<Vec<Task>> {
-    let mut tasks: BTreeMap<String, Vec<Run>> = BTreeMap::new();
+/// Groups runs by task, objective and configuration. Without an asked objective, an agent's is its mean return, a
+/// model's that of [`MODEL_METRICS`].
+pub fn group(runs: Vec<Run>, asked: Option<&str>, direction: Option<Direction>) -> Vec<Task> {
+    let mut kinds: BTreeMap<(String, Option<String>), Vec<Run>> = BTreeMap::new();
     for run in runs {
-        tasks.entry(run.task()).or_default().push(run);
+        let model = run.text("model.name").map(str::to_owned);
+        kinds.entry((run.task(), model)).or_default().push(run);
     }
-    tasks
-        .into_iter()
-        .map(|(name, runs)| {
-            let objective = match asked {
-                Some(asked) => asked.to_owned(),
-                None => runs.iter().find_map(default_objective).unwrap_or_else(|| "eval.mean".into()),
-            };
-            let minimize = objective.starts_with("metrics.") || objective == "wall_seconds";
-            let direction = direction.unwrap_or(if minimize { Direction::Minimize } else { Direction::Maximize });
-            let groups = groups(runs, &objective, direction);
-            Ok(Task { name, objective, direction, groups })
-        })
-        .collect()
+    let mut tasks: BTreeMap<(String, String), Vec<Run>> = BTreeMap::new();
+    for ((name, model), runs) in kinds {
+        let objective = match (asked, model) {
+            (Some(asked), _) => asked.to_owned(),
+            (None, None) => "eval.mean".into(),
+            (None, Some(_)) => {
+                let measured =
+                    |metric: &&str| runs.iter().any(|run| run.number(&format!("metrics.{metric}")).is_some());
+                format!("metrics.{}", MODEL_METRICS.into_iter().find(measured).unwrap_or("loss"))
+            }
+        };
+        tasks.entry((name, objective)).or_default().extend(runs);
+    }
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, _) in tasks.keys() {
+        *times.entry(name.clone()).or_default() += 1;
+    }
+    let task = |((name, objective), runs): ((String, String), Vec<Run>)| {
+        let direction = direction.unwrap_or_else(|| usual_direction(&objective));
+        let name = if times[&name] > 1 { format!("{name}, {objective}") } else { name };
+        let groups = groups(runs, &objective, direction);
+        Task { name, objective, direction, groups }
+    };
+    tasks.into_iter().map(task).collect()
+}
+
+fn usual_direction(objective: &str) -> Direction {
+    match objective.strip_prefix("metrics.") {
+        Some(metric) if !MORE_IS_BETTER.iter().any(|part| metric.contains(part)) => Direction::Minimize,
+        None if objective == "wall_seconds" => Direction::Minimize,
+        _ => Direction::Maximize,
+    }
 }
 
 fn groups(runs: Vec<Run>, objective: &str, direction: Direction) -> Vec<Group> {
@@ -175,12 +230,30 @@ fn groups(runs: Vec<Run>, objective: &str, direction: Direction) -> Vec<Group> {
             Group { label, configuration, runs, scores }
         })
         .collect();
+    // Names first; the paths of runs are never the same.
+    let stem = |run: &Run| run.stem();
+    let path = |run: &Run| run.path.display().to_string();
+    tell_apart(&mut groups, &stem);
+    tell_apart(&mut groups, &path);
     let mean = |group: &Group| match group.scores.len() {
         0 => f64::NEG_INFINITY,
         n => direction.signed(group.scores.iter().sum::<f64>() / n as f64),
     };
     groups.sort_by(|a, b| mean(b).total_cmp(&mean(a)));
     groups
+}
+
+/// Adds what `of` says of its first run to every label that several groups have.
+fn tell_apart(groups: &mut [Group], of: &dyn Fn(&Run) -> String) {
+    let mut times: BTreeMap<String, usize> = BTreeMap::new();
+    for group in groups.iter() {
+        *times.entry(group.label.clone()).or_default() += 1;
+    }
+    for group in groups.iter_mut().filter(|group| times[&group.label] > 1) {
+        if let Some(run) = group.runs.first() {
+            group.label = format!("{} ({})", group.label, of(run));
+        }
+    }
 }
 
 /// The dotted keys that these configurations do not agree on.
@@ -214,43 +287,115 @@ fn label(
     if let (Some(name), true, true) = (&algorithm, differs, names_tell) {
         return name.clone();
     }
-    let pairs: Vec<String> = varying
-        .iter()
-        .filter(|key| !NAME_KEYS.contains(&key.as_str()))
-        .filter_map(|key| {
-            configuration.get(key).map(|value| format!("{}={value}", key.rsplit('.').next().unwrap_or(key)))
-        })
-        .collect();
+    let own = |key: &&String| varying.contains(*key) && !NAME_KEYS.contains(&key.as_str());
+    let config = runs.first().into_iter().flat_map(|run| &run.config);
+    let pairs: Assignment =
+        config.filter(|(key, _)| own(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
     match (algorithm, pairs.len()) {
         (Some(name), 0) => name,
-        (Some(name), n) if n <= MOST && differs => format!("{name} {}", pairs.join(" ")),
-        (_, n) if n <= MOST && n > 0 => pairs.join(" "),
+        (Some(name), n) if n <= MOST && differs => format!("{name} {}", describe(&pairs)),
+        (_, n) if n <= MOST && n > 0 => describe(&pairs),
         (name, _) => {
-            let run = runs.first().map(Run::name).unwrap_or_default();
-            let stem = run.rsplit_once("-s").map_or(run.clone(), |(stem, _)| stem.to_owned());
+            let stem = runs.first().map(Run::stem).unwrap_or_default();
             if differs { name.unwrap_or(stem) } else { stem }
         }
     }
 }
 
-fn default_objective(run: &Run) -> Option<String> {
-    if run.number("eval.mean").is_some() {
-        return Some("eval.mean".into());
-    }
-    let last = run.records.iter().rev().find(|record| record.values.keys().any(|key| key.starts_with("eval/")))?;
-    let key = last.values.keys().find_map(|key| key.strip_prefix("eval/"))?;
-    Some(format!("metrics.{key}"))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Dotted keys and values of a table of tables.
-pub fn flatten(parent: &str, table: &Table, into: &mut BTreeMap<String, Value>) {
-    for (key, value) in table {
-        let dotted = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
-        match value {
-            Value::Table(inner) => flatten(&dotted, inner, into),
-            other => {
-                into.insert(dotted, other.clone());
-            }
+    /// A run directory with a config and a summary.
+    fn write(dir: &Path, name: &str, config: &str, summary: &str) {
+        let path = dir.join(name);
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("config.toml"), config).unwrap();
+        fs::write(path.join("summary.json"), summary).unwrap();
+    }
+
+    fn loaded(dir: &Path) -> Vec<Run> {
+        load(&[dir.to_owned()]).unwrap()
+    }
+
+    fn labels(task: &Task) -> Vec<&str> {
+        task.groups.iter().map(|group| group.label.as_str()).collect()
+    }
+
+    #[test]
+    fn a_run_given_twice_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), "runs/a", "", "{}");
+        write(dir.path(), "runs/b", "", "{}");
+        let runs = dir.path().join("runs");
+        let detour = dir.path().join("runs/../runs/a");
+        assert_eq!(load(&[runs.clone(), runs.join("a"), detour]).unwrap().len(), 2);
+        fs::create_dir(dir.path().join("empty")).unwrap();
+        let error = load(&[runs, dir.path().join("empty")]).err().unwrap().to_string();
+        assert!(error.contains("empty: no run here"), "{error}");
+    }
+
+    #[test]
+    fn only_runs_that_finished_have_scores() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = |seed: u64| format!("[run]\nseed = {seed}\n[model]\nname = \"vae\"\n[data]\nname = \"mnist\"\n");
+        let summary = |status: &str, seconds: f64, elbo: f64| {
+            format!("{{\"status\":\"{status}\",\"wall_seconds\":{seconds},\"metrics\":{{\"neg_elbo\":{elbo}}}}}")
+        };
+        write(dir.path(), "a-s1", &config(1), &summary("finished", 60.0, 100.0));
+        write(dir.path(), "a-s2", &config(2), &summary("failed", 1.0, 50.0));
+        write(dir.path(), "a-s3", &config(3), &summary("interrupted", 2.0, 60.0));
+        for (asked, scores) in [(None, [100.0]), (Some("wall_seconds"), [60.0])] {
+            let tasks = group(loaded(dir.path()), asked, None);
+            assert_eq!((tasks.len(), tasks[0].name.as_str()), (1, "mnist"));
+            assert_eq!((tasks[0].groups[0].runs.len(), tasks[0].groups[0].scores.as_slice()), (3, &scores[..]));
         }
+    }
+
+    #[test]
+    fn runs_are_compared_on_the_same_data_by_what_their_models_are_about() {
+        let dir = tempfile::tempdir().unwrap();
+        let gpt = |file: &str| format!("[model]\nname = \"gpt\"\n[data]\nfiles = [\"data/text/{file}\"]\n");
+        let model = |name: &str, data: &str| format!("[model]\nname = \"{name}\"\n[data]\nname = \"{data}\"\n");
+        let summary = |metrics: &str| format!("{{\"status\":\"finished\",\"metrics\":{{{metrics}}}}}");
+        let text = summary("\"val_loss\":1.5,\"val_bits_per_char\":2.0");
+        write(dir.path(), "gpt-a", &gpt("a.txt"), &text);
+        write(dir.path(), "gpt-b", &gpt("b.txt"), &text);
+        write(dir.path(), "shapes", &model("diffusion", "shapes"), &summary("\"loss\":0.1,\"mean_brightness\":0.2"));
+        write(dir.path(), "vae", &model("vae", "mnist"), &summary("\"neg_elbo\":100.0,\"loss\":1.0"));
+        write(dir.path(), "ae", &model("autoencoder", "mnist"), &summary("\"mse\":0.1,\"auroc\":0.9"));
+        write(dir.path(), "agent", "[env]\nid = \"CartPole-v1\"\n[agent]\nalgorithm = \"ppo\"\n", "{}");
+        let tasks = group(loaded(dir.path()), None, None);
+        let found: Vec<_> =
+            tasks.iter().map(|task| (task.name.as_str(), task.objective.as_str(), task.direction)).collect();
+        let expected = [
+            ("CartPole-v1", "eval.mean", Direction::Maximize),
+            ("a.txt", "metrics.val_bits_per_char", Direction::Minimize),
+            ("b.txt", "metrics.val_bits_per_char", Direction::Minimize),
+            ("mnist, metrics.mse", "metrics.mse", Direction::Minimize),
+            ("mnist, metrics.neg_elbo", "metrics.neg_elbo", Direction::Minimize),
+            ("shapes", "metrics.loss", Direction::Minimize),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(usual_direction("metrics.auroc"), Direction::Maximize);
+    }
+
+    #[test]
+    fn no_two_groups_have_one_label() {
+        let dir = tempfile::tempdir().unwrap();
+        let agent = |algorithm: &str, rest: &str| format!("[agent]\nalgorithm = \"{algorithm}\"\n{rest}");
+        write(dir.path(), "ppo-small", &agent("ppo", "a = 1\nb = 1\nc = 1\nd = 1\ne = 1\nf = 1\n"), "{}");
+        write(dir.path(), "ppo-simple", &agent("ppo", "a = 2\nb = 2\nc = 2\nd = 2\ne = 2\nf = 2\n"), "{}");
+        let two = group(loaded(dir.path()), None, None);
+        assert_eq!(labels(&two[0]), ["ppo-small", "ppo-simple"]);
+        write(dir.path(), "a2c-s1", &agent("a2c", ""), "{}");
+        let three = group(loaded(dir.path()), None, None);
+        assert_eq!(labels(&three[0]), ["ppo (ppo-small)", "ppo (ppo-simple)", "a2c"]);
+
+        let swept = tempfile::tempdir().unwrap();
+        write(swept.path(), "0", &agent("ppo", "learning_rate = 0.0001\n"), "{}");
+        write(swept.path(), "1", &agent("ppo", "learning_rate = 0.001\n"), "{}");
+        let swept = group(loaded(swept.path()), None, None);
+        assert_eq!(labels(&swept[0]), ["learning_rate=1e-4", "learning_rate=0.001"], "as the sweep's table has it");
     }
 }

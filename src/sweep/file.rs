@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
-use crate::train::prepare;
+use crate::train::{RunTask, prepare};
 
 /// Values of dotted config keys: one point of the search space.
 pub type Assignment = BTreeMap<String, Value>;
@@ -208,14 +208,7 @@ impl SweepFile {
         })?;
         let mut mistakes = Mistakes { file: path.display().to_string(), found: Vec::new() };
         let unread = mistakes.take(&mut raw, "overrides", Some(Table::new())).unwrap_or_default();
-        let mut overrides = Assignment::new();
-        flatten("", &unread, &mut |key, value| {
-            if let Value::Table(_) = value {
-                return false;
-            }
-            overrides.insert(key.to_owned(), value.clone());
-            true
-        });
+        let overrides = leaves(&unread);
         let unread: Option<Table> = mistakes.take(&mut raw, "space", None);
         let mut space = BTreeMap::new();
         flatten("", &unread.unwrap_or_default(), &mut |key, value| {
@@ -309,7 +302,12 @@ impl SweepFile {
         }
         let mut fixed: Vec<(&String, &Value)> = self.overrides.iter().collect();
         match make(&fixed) {
-            Ok(prepared) => {
+            Ok(mut prepared) => {
+                if matches!(prepared.task, RunTask::Model(_)) && self.objective.starts_with("eval.") {
+                    let metric = prepared.task.as_task().headline().metric;
+                    let problem = "is a return, which agents have; a model is measured by metrics.NAME";
+                    mistakes.add("objective", format!("{} {problem}, as in metrics.{metric}", self.objective));
+                }
                 if self.search.pruner != Pruner::None && prepared.train.eval_interval == 0 {
                     let problem = "needs evaluations during training; set train.eval_interval in [overrides]";
                     mistakes.add("search.pruner", problem);
@@ -396,6 +394,19 @@ fn is_objective(key: &str) -> bool {
         Some(("metrics", metric)) => !metric.is_empty(),
         _ => ["wall_seconds", "steps_per_second"].contains(&key),
     }
+}
+
+/// The values of a table of tables by their dotted keys.
+pub fn leaves(table: &Table) -> Assignment {
+    let mut found = Assignment::new();
+    flatten("", table, &mut |key, value| {
+        let is_leaf = !value.is_table();
+        if is_leaf {
+            found.insert(key.to_owned(), value.clone());
+        }
+        is_leaf
+    });
+    found
 }
 
 /// Calls `leaf` with each dotted key; it says whether the value was one, or a table to look into.

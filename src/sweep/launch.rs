@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use hotfire_core::run_dir::RunDir;
+use hotfire_core::summary::{Status, Summary};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::store::Trial;
@@ -61,7 +62,8 @@ pub struct Local {
 }
 
 enum Process {
-    Child(Child, PathBuf),
+    /// With its log, and where in the log this try begins.
+    Child(Child, PathBuf, u64),
     /// The child of a sweep that was killed: it still holds its run's lock.
     Orphan(RunDir),
 }
@@ -82,11 +84,11 @@ impl Launcher for Local {
     fn start(&mut self, trials: &[Trial], _: &mut Assign<'_>) -> anyhow::Result<()> {
         for trial in trials {
             let run_dir = RunDir::open(&trial.run_dir)?;
-            let process = if run_dir.lock().is_err() {
-                Process::Orphan(run_dir)
-            } else {
-                let log = trial.run_dir.join("log.txt");
+            let process = if let Some(lock) = run_dir.try_lock()? {
+                let (log, log_start) = clear_last_try(&trial.run_dir);
                 let file = append(&log).with_context(|| format!("{}: cannot write", log.display()))?;
+                // The trial takes it for itself.
+                drop(lock);
                 let child = Command::new(&self.program)
                     .args(["train", "--quiet", "--resume"])
                     .arg(&trial.run_dir)
@@ -98,7 +100,9 @@ impl Launcher for Local {
                     .process_group(0)
                     .spawn()
                     .with_context(|| format!("{}: cannot start", self.program.display()))?;
-                Process::Child(child, log)
+                Process::Child(child, log, log_start)
+            } else {
+                Process::Orphan(run_dir)
             };
             self.running.push((trial.id.clone(), process));
         }
@@ -113,11 +117,11 @@ impl Launcher for Local {
         let mut ended = Vec::new();
         for (id, process) in &mut self.running {
             let end = match process {
-                Process::Child(child, log) => child.try_wait()?.map(|status| match status.success() {
+                Process::Child(child, log, log_start) => child.try_wait()?.map(|status| match status.success() {
                     true => Ended::Success,
-                    false => Ended::Failure(describe(&status.to_string(), log)),
+                    false => Ended::Failure(describe(&status.to_string(), log, *log_start)),
                 }),
-                Process::Orphan(run_dir) => run_dir.lock().ok().map(|_| Ended::Unseen),
+                Process::Orphan(run_dir) => run_dir.try_lock()?.map(|_| Ended::Unseen),
             };
             ended.extend(end.map(|end| (id.clone(), end)));
         }
@@ -132,7 +136,7 @@ impl Launcher for Local {
     fn kill(&mut self, id: &str) {
         for (_, process) in self.running.iter_mut().filter(|(running, _)| running == id) {
             process.signal(Signal::KILL);
-            if let Process::Child(child, _) = process {
+            if let Process::Child(child, ..) = process {
                 let _ = child.wait();
             }
         }
@@ -151,7 +155,7 @@ impl Process {
     /// One that is gone already needs no signal.
     fn signal(&self, signal: Signal) {
         let pid = match self {
-            Self::Child(child, _) => i32::try_from(child.id()).ok(),
+            Self::Child(child, ..) => i32::try_from(child.id()).ok(),
             Self::Orphan(run_dir) => trainer_of(run_dir.path()),
         };
         if let Some(pid) = pid.and_then(Pid::from_raw) {
@@ -176,12 +180,27 @@ fn append(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(path)
 }
 
-/// An exit status with the last line that the process wrote, or why it could not write any.
-pub fn describe(status: &str, log: &Path) -> String {
+/// Makes way for a try of a trial: the outcome of one that failed must not pass for this one's. Returns the log and its
+/// length so far.
+pub fn clear_last_try(run_dir: &Path) -> (PathBuf, u64) {
+    let summary = run_dir.join("summary.json");
+    let last = fs::read(&summary).ok().and_then(|text| serde_json::from_slice::<Summary>(&text).ok());
+    if last.is_some_and(|last| last.status == Status::Failed) {
+        let _ = fs::remove_file(&summary);
+    }
+    let log = run_dir.join("log.txt");
+    let length = fs::metadata(&log).map_or(0, |file| file.len());
+    (log, length)
+}
+
+/// An exit status with the last line that the process wrote after `start`, or why it could not write any.
+pub fn describe(status: &str, log: &Path, start: u64) -> String {
     if let Err(error) = append(log).and_then(|mut file| file.write_all(b"\n").and_then(|()| file.sync_all())) {
         return format!("{status}: {}: {error}", log.display());
     }
-    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    let bytes = fs::read(log).unwrap_or_default();
+    let start = usize::try_from(start).unwrap_or(usize::MAX).min(bytes.len());
+    let text = String::from_utf8_lossy(&bytes[start..]);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let told = lines.iter().rposition(|line| line.contains("error:") || line.contains("panicked at"));
     match told.or(lines.len().checked_sub(1)) {

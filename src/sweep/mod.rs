@@ -22,12 +22,12 @@ use hotfire_core::summary::{Status, Summary};
 use hotfire_core::tracker::MetricTail;
 use serde_json::Value;
 
-pub use file::{Assignment, Direction, SweepFile, evaluation_metric};
+pub use file::{Assignment, Direction, SweepFile, evaluation_metric, leaves};
 use launch::{Ended, Launcher, Local};
 use search::History;
-use store::{NewTrial, Outcome, Store, trial_id};
-pub use store::{State, Trial, read_trials};
-pub use table::short;
+pub use store::{KEYS_WITHOUT_EFFECT, State, Trial, read_trials};
+use store::{NewTrial, Outcome, Store, hash, trial_id};
+pub use table::describe;
 use table::{Progress, Table};
 
 use crate::cli::{LauncherKind, SweepArgs};
@@ -55,11 +55,18 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<()> {
             Box::new(slurm::Cluster::new(program, &dir, jobs, file.clone())?)
         }
     };
-    keep_definition(&args.file, &file, &dir)?;
     let mut table = Table::new(&file, &dir, args.quiet);
     let mut sweep = Sweep::open(file, dir)?;
+    keep_definition(&args.file, &sweep.file, &sweep.dir)?;
     let complete = sweep.run(launcher.as_mut(), &mut table, &stop)?;
-    table.finish(&sweep.store.trials()?, complete, launcher.leave());
+    let trials = sweep.store.trials()?;
+    table.finish(&trials, complete, launcher.leave());
+    let failed = trials.iter().filter(|trial| trial.state == State::Failed).count();
+    if complete && failed > 0 {
+        let (all, dir) = (trials.len(), sweep.dir.display());
+        let told = format!("hotfire report {dir} tells why, {dir}/trials/*/log.txt what they wrote");
+        return Err(CoreError::Failed(format!("{failed} of {all} trials failed; {told}")).into());
+    }
     Ok(())
 }
 
@@ -87,8 +94,26 @@ struct Running {
     trial: Trial,
     since: Instant,
     tail: MetricTail,
+    /// The number of its steps.
+    steps: u64,
     /// The objective at each evaluation so far, signed so that more is better.
     evaluations: Vec<f64>,
+}
+
+impl Running {
+    /// Reads what the trial has logged since; whether it was evaluated again. The evaluation after its last step, which
+    /// may be one that ended it early, does not count: there is nothing left to spare.
+    fn evaluated(&mut self, direction: Direction) -> Result<bool, CoreError> {
+        let mut last = None;
+        let logged = self.tail.read()?.iter();
+        let during = logged.filter(|(step, _)| *step < self.steps && last.replace(*step) != Some(*step));
+        let evaluations: Vec<f64> = during.map(|(_, value)| direction.signed(*value)).collect();
+        let again = evaluations.len() > self.evaluations.len();
+        if again {
+            self.evaluations = evaluations;
+        }
+        Ok(again)
+    }
 }
 
 impl Sweep {
@@ -148,11 +173,8 @@ impl Sweep {
             let Some(trial) = self.store.claim(|trials| next_trials(file, trials))? else { break };
             match self.write_config(&trial) {
                 Ok(()) => batch.push(trial),
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    let outcome = Outcome { state: State::Failed, objective: None, error: Some(&error) };
-                    self.end(&trial, &outcome, table)?;
-                }
+                // Another try would find the same.
+                Err(error) => self.fail(&trial, &format!("{error:#}"), 0, table)?,
             }
         }
         if !batch.is_empty() {
@@ -197,8 +219,14 @@ impl Sweep {
 
     fn note_running(&mut self, trial: Trial) -> anyhow::Result<()> {
         let metric = evaluation_metric(&self.file.objective);
-        let tail = MetricTail::new(RunDir::open(&trial.run_dir)?.metrics(), metric);
-        self.running.insert(trial.id.clone(), Running { trial, since: Instant::now(), tail, evaluations: Vec::new() });
+        let run_dir = RunDir::open(&trial.run_dir)?;
+        let steps = match self.file.search.pruner {
+            file::Pruner::None => u64::MAX,
+            _ => prepare(&run_dir.config(), &[], Some(CHECK_DEVICE))?.train.steps,
+        };
+        let tail = MetricTail::new(run_dir.metrics(), metric);
+        let running = Running { tail, steps, since: Instant::now(), evaluations: Vec::new(), trial };
+        self.running.insert(running.trial.id.clone(), running);
         Ok(())
     }
 
@@ -230,16 +258,12 @@ impl Sweep {
                 over.push((id.clone(), State::Failed, None, Some(format!("took longer than {limit} s"))));
                 continue;
             }
-            let values = running.tail.read()?;
-            if values.is_empty() {
-                continue;
-            }
-            running.evaluations = values.iter().map(|value| direction.signed(*value)).collect();
-            if self.file.search.pruner != file::Pruner::None {
-                self.store.note_evaluations(id, &running.evaluations)?;
+            if running.evaluated(direction)? && self.file.search.pruner != file::Pruner::None {
+                let judged = self.store.note_evaluations(id, &running.evaluations)?;
                 let others = self.store.other_evaluations(id)?;
-                if prune::should_prune(&self.file.search, &running.evaluations, &others) {
-                    over.push((id.clone(), State::Pruned, values.last().copied(), None));
+                if prune::should_prune(&self.file.search, &running.evaluations, judged, &others) {
+                    let last = running.evaluations.last().map(|value| direction.signed(*value));
+                    over.push((id.clone(), State::Pruned, last, None));
                 }
             }
         }
@@ -247,7 +271,7 @@ impl Sweep {
             launcher.kill(&id);
             let Some(Running { trial, .. }) = self.running.remove(&id) else { continue };
             match error {
-                Some(error) => self.fail(&trial, &error, table)?,
+                Some(error) => self.fail(&trial, &error, self.file.search.retries, table)?,
                 None => self.end(&trial, &Outcome { state, objective, error: None }, table)?,
             }
         }
@@ -258,6 +282,7 @@ impl Sweep {
     fn conclude(&mut self, trial: &Trial, ended: Ended, table: &mut Table) -> anyhow::Result<()> {
         let summary = fs::read(trial.run_dir.join("summary.json")).ok();
         let summary = summary.and_then(|text| serde_json::from_slice::<Value>(&text).ok());
+        let retries = self.file.search.retries;
         let status = summary.as_ref().and_then(|value| serde_json::from_value::<Summary>(value.clone()).ok());
         match (status.map(|summary| (summary.status, summary.error)), ended) {
             (Some((Status::Finished, _)), Ended::Success | Ended::Unseen) => {
@@ -266,14 +291,14 @@ impl Sweep {
                         let outcome = Outcome { state: State::Finished, objective: Some(value), error: None };
                         self.end(trial, &outcome, table)
                     }
-                    Err(problem) => self.fail(trial, &problem, table),
+                    Err(problem) => self.fail(trial, &problem, retries, table),
                 }
             }
-            (Some((Status::Failed, Some(error))), _) => self.fail(trial, &error, table),
-            (_, Ended::Failure(why)) => self.fail(trial, &why, table),
-            (Some((Status::Failed, None)), _) => self.fail(trial, "failed", table),
+            (Some((Status::Failed, Some(error))), _) => self.fail(trial, &error, retries, table),
+            (_, Ended::Failure(why)) => self.fail(trial, &why, retries, table),
+            (Some((Status::Failed, None)), _) => self.fail(trial, "failed", retries, table),
             (Some((Status::Interrupted, _)), _) | (_, Ended::Unseen) => self.store.release(trial),
-            (None, Ended::Success) => self.fail(trial, "ended well but left no summary.json", table),
+            (None, Ended::Success) => self.fail(trial, "ended well but left no summary.json", retries, table),
         }
     }
 
@@ -284,8 +309,8 @@ impl Sweep {
         Ok(())
     }
 
-    fn fail(&mut self, trial: &Trial, error: &str, table: &mut Table) -> anyhow::Result<()> {
-        if let Some(state) = self.store.fail(trial, error, self.file.search.retries)? {
+    fn fail(&mut self, trial: &Trial, error: &str, retries: u32, table: &mut Table) -> anyhow::Result<()> {
+        if let Some(state) = self.store.fail(trial, error, retries)? {
             table.note(trial, state, None, Some(error));
         }
         Ok(())
@@ -349,9 +374,12 @@ fn next_trials(file: &SweepFile, trials: &[Trial]) -> anyhow::Result<Vec<NewTria
         };
         let trial = |seed: u64| -> anyhow::Result<NewTrial> {
             let overrides = file.trial_overrides(&assignment, seed);
-            let prepared = prepare(&file.base, &overrides, Some(CHECK_DEVICE))?;
             let run_dir = format!("trials/{configuration:04}-s{seed}");
-            let id = trial_id(&prepared.resolved)?;
+            let id = match prepare(&file.base, &overrides, Some(CHECK_DEVICE)) {
+                Ok(prepared) => trial_id(&prepared.resolved)?,
+                // Values that can't stand together: the trial fails alone, when its config is to be written.
+                Err(_) => hash(&overrides.join("\n")),
+            };
             Ok(NewTrial { id, configuration, seed, assignment: assignment.clone(), run_dir })
         };
         let mut new = missing.into_iter().map(trial).collect::<anyhow::Result<Vec<_>>>()?;
@@ -419,7 +447,8 @@ mod tests {
         let path = dir.join("sweep.toml");
         let text = format!(
             "base = {base:?}\nobjective = \"eval.mean\"\ndirection = \"maximize\"\n{head}\n\
-             [space]\nagent.gamma = {{ values = [0.9] }}\n"
+             {}",
+            if head.contains("space.") { "" } else { "[space]\nagent.gamma = { values = [0.9] }\n" }
         );
         fs::write(&path, text).unwrap();
         let program = dir.join("program");
@@ -462,6 +491,79 @@ mod tests {
         assert_eq!(tries(), 1, "it had its one try");
         let trials = sweep_with(script, "search.retries = 2", dir.path());
         assert_eq!((trials[0].state, tries()), (State::Failed, 3));
+    }
+
+    /// Shell words that leave the summary of a run that finished.
+    const FINISH: &str = "echo '{\"status\":\"finished\",\"task\":\"t\",\"seed\":1,\"device\":\"cpu\",\"steps\":1,\
+        \"wall_seconds\":1,\"steps_per_second\":1,\"metrics\":{},\
+        \"eval\":{\"mean\":1,\"std\":0,\"min\":1,\"max\":1,\"episodes\":1}}' > $run/summary.json\n";
+
+    #[test]
+    fn a_trial_that_takes_too_long_has_failed_and_is_tried_again_as_often_as_asked() {
+        let dir = tempfile::tempdir().unwrap();
+        // The first is never done, the second stops for ever in its first try, the third is done at once.
+        let script = format!(
+            "echo tried >> $run/tries\ncase $run in\n*-s1) exec sleep 600;;\n\
+             *-s2) [ -e $run/stopped ] || {{ touch $run/stopped; kill -STOP $$; }};;\nesac\n{FINISH}"
+        );
+        let head = "seeds = [1, 2, 3]\nsearch.retries = 1\nsearch.timeout_seconds = 5.0";
+        let trials = sweep_with(&script, head, dir.path());
+        let states: Vec<State> = trials.iter().map(|trial| trial.state).collect();
+        assert_eq!(states, [State::Failed, State::Finished, State::Finished]);
+        assert_eq!(errors(&trials), ["took longer than 5 s", "none", "none"]);
+        let tries = |trial: &Trial| fs::read_to_string(trial.run_dir.join("tries")).unwrap().lines().count();
+        assert_eq!(trials.iter().map(tries).collect::<Vec<_>>(), [2, 2, 1]);
+    }
+
+    #[test]
+    fn a_second_try_does_not_fail_with_the_error_of_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let script = "[ -e $run/tried ] && exit 3\ntouch $run/tried\necho 'error: out of memory'\n\
+            case $run in *-s2) echo '{\"status\":\"failed\",\"task\":\"t\",\"seed\":1,\"device\":\"cpu\",\"steps\":1,\
+            \"wall_seconds\":1,\"steps_per_second\":1,\"metrics\":{},\"error\":\"no device\"}' > $run/summary.json;; esac\nexit 1\n";
+        let trials = sweep_with(script, "seeds = [1, 2]\nsearch.retries = 1", dir.path());
+        assert_eq!(errors(&trials), ["exit status: 3", "exit status: 3"]);
+    }
+
+    #[test]
+    fn values_that_cannot_stand_together_fail_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let head = "search.method = \"random\"\nsearch.trials = 8\nspace.agent.minibatches.int = [1, 8]";
+        let trials = sweep_with(FINISH, head, dir.path());
+        assert_eq!(trials.len(), 8);
+        for trial in &trials {
+            let minibatches = trial.assignment["agent.minibatches"].as_integer().unwrap();
+            let error = trial.error.as_deref().unwrap_or_default();
+            match 512 % minibatches {
+                0 => assert_eq!(trial.state, State::Finished, "{error}"),
+                _ => assert!(trial.state == State::Failed && error.contains("agent.minibatches"), "{error}"),
+            }
+        }
+        let failed = |trials: &[Trial]| trials.iter().filter(|trial| trial.state == State::Failed).count();
+        assert_eq!(failed(&trials), 4, "3, 5, 6 and 7");
+        assert_eq!(failed(&sweep_with(FINISH, head, dir.path())), 4, "the same after a restart");
+    }
+
+    #[test]
+    fn a_trial_that_has_done_all_its_steps_is_not_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let evaluate = |step: u32, value: u32| {
+            format!("echo '{{\"step\":{step},\"time\":1,\"eval/return_mean\":{value}}}' >> $run/metrics.jsonl\n")
+        };
+        // The third is hopeless half way, the second only at its end.
+        let script = format!(
+            "case $run in\n*-s1) {}{};;\n*-s2) {}{};;\n*-s3) {}exec sleep 600;;\nesac\nsleep 1\n{FINISH}",
+            evaluate(2048, 5),
+            evaluate(4096, 9),
+            evaluate(2048, 5),
+            evaluate(4096, 1),
+            evaluate(2048, 1)
+        );
+        let head = "seeds = [1, 2, 3]\nsearch.pruner = \"median\"\noverrides.train.steps = 4096\n\
+                    overrides.train.eval_interval = 2048";
+        let trials = sweep_with(&script, head, dir.path());
+        let states: Vec<State> = trials.iter().map(|trial| trial.state).collect();
+        assert_eq!(states, [State::Finished, State::Finished, State::Pruned]);
     }
 
     #[test]

@@ -383,11 +383,11 @@ mod tests {
             .collect()
     }
 
-    /// Prints the best losses, too: `bench/peers/search.py` sets `SEEDS` and `TRIALS` and runs Optuna beside it.
+    /// Prints the best losses, too: `bench/peers/search.py` sets both variables and runs Optuna beside it.
     #[test]
     fn the_estimator_beats_random_draws_on_every_problem() {
         let setting = |name, otherwise| std::env::var(name).map_or(otherwise, |text| text.parse().unwrap());
-        let (seeds, trials) = (setting("SEEDS", 11), setting("TRIALS", 60));
+        let (seeds, trials) = (setting("HOTFIRE_SEARCH_SEEDS", 11), setting("HOTFIRE_SEARCH_TRIALS", 60));
         for problem in problems() {
             let [random, tpe] = [("random", Method::Random), ("tpe", Method::Tpe)].map(|(name, method)| {
                 let last = |seed: usize| {

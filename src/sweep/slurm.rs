@@ -17,7 +17,7 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use super::file::SweepFile;
-use super::launch::{Assign, Ended, Launcher, describe};
+use super::launch::{Assign, Ended, Launcher, clear_last_try, describe};
 use super::store::Trial;
 
 /// Time between two looks at the queue: every look is a request to the cluster's controller.
@@ -51,6 +51,8 @@ struct Task {
     array: String,
     index: usize,
     run_dir: PathBuf,
+    /// Where in the trial's log this try begins.
+    log_start: u64,
     queue: Queue,
     gone_since: Option<Instant>,
 }
@@ -207,18 +209,18 @@ impl Cluster {
             return Some(match code.trim() {
                 "0" => Ended::Success,
                 TIMEOUT => Ended::Failure(self.too_long()),
-                code => Ended::Failure(describe(&format!("exit status: {code}"), &log)),
+                code => Ended::Failure(describe(&format!("exit status: {code}"), &log, task.log_start)),
             });
         }
         let Some(job) = self.job_id(&task.array) else { return Some(Ended::Unseen) };
         let job = format!("job {job}_{}", task.index);
         match state.as_deref() {
             Some(state) if !["COMPLETED", "FAILED"].contains(&state) => {
-                Some(Ended::Failure(describe(&format!("{job}: {state}"), &log)))
+                Some(Ended::Failure(describe(&format!("{job}: {state}"), &log, task.log_start)))
             }
             _ if task.gone_since.is_some_and(|since| since.elapsed() > GRACE) => {
                 let slurm = self.dir.join(format!("{}-{}.log", task.array, task.index));
-                Some(Ended::Failure(describe(&format!("{job} left no exit code"), &slurm)))
+                Some(Ended::Failure(describe(&format!("{job} left no exit code"), &slurm, 0)))
             }
             _ => None,
         }
@@ -264,9 +266,11 @@ impl Launcher for Cluster {
             let script = self.dir.join(format!("{array}.sh"));
             fs::write(&script, self.script(&array, trials.len()))
                 .with_context(|| format!("{}: cannot write", script.display()))?;
+            let mut log_starts = Vec::new();
             for (index, trial) in trials.iter().enumerate() {
                 // The code of an earlier try.
                 let _ = fs::remove_file(trial.run_dir.join(EXIT_CODE));
+                log_starts.push(clear_last_try(&trial.run_dir).1);
                 assign(trial, &format!("slurm:{array}:{index}"))?;
             }
             let output =
@@ -278,8 +282,8 @@ impl Launcher for Cluster {
             let job = answer.trim().split(';').next().unwrap_or_default();
             let record = self.dir.join(format!("{array}.job"));
             fs::write(&record, job).with_context(|| format!("{}: cannot write", record.display()))?;
-            for (index, trial) in trials.iter().enumerate() {
-                self.running.insert(trial.id.clone(), Task::new(&array, index, &trial.run_dir));
+            for (index, (trial, log_start)) in trials.iter().zip(log_starts).enumerate() {
+                self.running.insert(trial.id.clone(), Task::new(&array, index, &trial.run_dir, log_start));
             }
         }
         self.last_look = Some(Instant::now());
@@ -290,7 +294,8 @@ impl Launcher for Cluster {
         let worker = trial.worker.as_deref().and_then(|worker| worker.strip_prefix("slurm:"));
         let Some((array, index)) = worker.and_then(|worker| worker.rsplit_once(':')) else { return false };
         let Ok(index) = index.parse() else { return false };
-        self.running.insert(trial.id.clone(), Task::new(array, index, &trial.run_dir));
+        // Nobody knows any more what was in the log when it was submitted.
+        self.running.insert(trial.id.clone(), Task::new(array, index, &trial.run_dir, 0));
         true
     }
 
@@ -342,9 +347,9 @@ impl Launcher for Cluster {
 }
 
 impl Task {
-    fn new(array: &str, index: usize, run_dir: &Path) -> Self {
+    fn new(array: &str, index: usize, run_dir: &Path, log_start: u64) -> Self {
         let queue = Queue::Waits(String::new());
-        Self { array: array.to_owned(), index, run_dir: run_dir.to_owned(), queue, gone_since: None }
+        Self { array: array.to_owned(), index, run_dir: run_dir.to_owned(), log_start, queue, gone_since: None }
     }
 }
 

@@ -100,16 +100,23 @@ impl Trial {
     }
 }
 
+/// Keys of `[run]` that change no result.
+pub const KEYS_WITHOUT_EFFECT: [&str; 4] = ["name", "dir", "device", "threads"];
+
 /// The hash of a trial's resolved config, which holds its seed. What changes no result is left out.
 pub fn trial_id(resolved: &str) -> anyhow::Result<String> {
     let mut table: toml::Table = resolved.parse()?;
     if let Some(toml::Value::Table(run)) = table.get_mut("run") {
-        for key in ["name", "dir", "device", "threads"] {
+        for key in KEYS_WITHOUT_EFFECT {
             run.remove(key);
         }
     }
-    let digest = Sha256::digest(toml::to_string(&table)?.as_bytes());
-    Ok(digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash(&toml::to_string(&table)?))
+}
+
+/// The first half of a text's SHA-256, in hexadecimal digits.
+pub fn hash(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An open database.
@@ -269,16 +276,16 @@ impl Store {
         self.write(|transaction| end(transaction, trial, outcome))
     }
 
-    /// Notes evaluations that a trial made while it trains.
-    pub fn note_evaluations(&mut self, id: &str, values: &[f64]) -> anyhow::Result<()> {
+    /// Notes evaluations that a trial made while it trains; how many of them were known.
+    pub fn note_evaluations(&mut self, id: &str, values: &[f64]) -> anyhow::Result<usize> {
         self.write(|transaction| {
-            for (number, value) in values.iter().enumerate() {
-                transaction.execute(
-                    "INSERT OR REPLACE INTO evaluations VALUES (?1, ?2, ?3)",
-                    params![id, number as i64, value],
-                )?;
+            let query = "SELECT count(*) FROM evaluations WHERE trial = ?1";
+            let known = transaction.query_row(query, [id], |row| row.get::<_, i64>(0))? as usize;
+            for (number, value) in values.iter().enumerate().skip(known) {
+                transaction
+                    .execute("INSERT INTO evaluations VALUES (?1, ?2, ?3)", params![id, number as i64, value])?;
             }
-            Ok(())
+            Ok(known)
         })
     }
 
@@ -369,7 +376,8 @@ fn read_trial(row: &Row<'_>, dir: &Path) -> rusqlite::Result<Trial> {
 
 /// Whether the process that held this lock file has ended.
 fn is_gone(lock: &Path) -> anyhow::Result<bool> {
-    match File::open(lock) {
+    // A network file system gives an exclusive lock only to those who may write.
+    match File::options().write(true).open(lock) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error.into()),
         Ok(file) => match file.try_lock() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crossterm::cursor::MoveToPreviousLine;
 use crossterm::queue;
 use crossterm::terminal::{self, Clear, ClearType};
+use hotfire_core::metrics::short;
 use toml::Value;
 
 use super::Direction;
@@ -177,19 +178,6 @@ pub fn describe(assignment: &Assignment) -> String {
         format!("{key}={}", value.as_float().map_or_else(|| value.to_string(), short))
     };
     assignment.iter().map(pair).collect::<Vec<_>>().join(" ")
-}
-
-/// A number with four digits that matter.
-pub fn short(value: f64) -> String {
-    if value == 0.0 || (1e-3..1e5).contains(&value.abs()) {
-        let digits = (3 - value.abs().max(1e-3).log10().floor() as i32).clamp(0, 6) as usize;
-        let text = format!("{value:.digits$}");
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-    } else {
-        let text = format!("{value:.3e}");
-        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-        format!("{}e{exponent}", digits.trim_end_matches('0').trim_end_matches('.'))
-    }
 }
 
 fn clock(time: Duration) -> String {
