@@ -57,7 +57,7 @@ pub struct Diffusion {
 
 /// What is learned.
 enum Source {
-    Pictures { batches: Batches, test: Arc<Images>, classes: usize, digits: bool },
+    Pictures { batches: Batches, test: Arc<Images>, classes: usize, scored: bool },
     Points { points: Points, batch_size: usize },
 }
 
@@ -90,8 +90,8 @@ impl Diffusion {
                 let batch_size = setting.batch_size_or(BATCH[0]);
                 let batches = Batches::new(sets.train, batch_size, sets.augment, setting.seed, None);
                 let network = Network::UNet(UNet::new(&sizes, &mut rng, &learner));
-                let digits = sets.name == "mnist" && sets.test.shape() == [1, 28, 28];
-                (Source::Pictures { batches, test: sets.test, classes, digits }, network)
+                let scored = SampleScores::serves(&sets.name, &sets.test, config.eval_samples);
+                (Source::Pictures { batches, test: sets.test, classes, scored }, network)
             }
             Data::Points(points) => {
                 config.check(document, None)?;
@@ -262,12 +262,11 @@ impl Task for Diffusion {
                 // What two sets of real points have between them.
                 metrics.push("sliced_wasserstein_of_data", distance(&other));
             }
-            Source::Pictures { test, digits, .. } => {
+            Source::Pictures { test, scored, .. } => {
                 let wanted = self.classes_in_turn(self.config.eval_samples);
                 let mut samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
                 samples.iter_mut().for_each(|x| *x = (0.5 * *x + 0.5).clamp(0.0, 1.0));
-                // Fewer samples have no covariance to speak of.
-                if *digits && samples.len() / self.dim() > 128 {
+                if *scored {
                     let (scores, classified) = SampleScores::new(&test.floats(0..test.len())).score(&samples);
                     metrics.extend(&scores);
                     if self.classes() > 0 {

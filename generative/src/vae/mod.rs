@@ -64,9 +64,9 @@ pub struct Vae {
     test_pixels: Vec<f32>,
     /// Number of classes that the networks are told; 0 if none.
     classes: usize,
-    /// Scores samples, where the data are digits.
+    /// Scores samples, once they were scored.
     scores: Option<SampleScores>,
-    digits: bool,
+    scored: bool,
 }
 
 impl Vae {
@@ -118,7 +118,7 @@ impl Vae {
             learner: Learner::new("network", net, AdamConfig::default()),
             device,
             batches,
-            digits: sets.name == "mnist" && shape.image == [1, 28, 28],
+            scored: SampleScores::serves(&sets.name, &sets.test, sets.test.len()),
             scores: None,
             test: sets.test,
             test_pixels,

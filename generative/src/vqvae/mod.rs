@@ -105,7 +105,7 @@ pub struct VqVae {
     /// Height and width of a grid of codes.
     grid: [usize; 2],
     scores: Option<SampleScores>,
-    digits: bool,
+    scored: bool,
 }
 
 impl VqVae {
@@ -133,7 +133,7 @@ impl VqVae {
             codebook,
             device,
             batches,
-            digits: sets.name == "mnist" && [colors, height, width] == [1, 28, 28],
+            scored: SampleScores::serves(&sets.name, &sets.test, sets.test.len()),
             scores: None,
             test: sets.test,
             grid: [height / fold, width / fold],
@@ -321,7 +321,7 @@ impl Task for VqVae {
             let nats: f64 =
                 chunks.flat_map(|codes| numbers(self.code_nll(&prior, codes, &device))).map(f64::from).sum();
             metrics.push("prior_bits_per_code", nats / std::f64::consts::LN_2 / codes.len() as f64);
-            if self.digits {
+            if self.scored {
                 let samples = self.decode(&self.draw(self.test.len(), self.seed, 1.0));
                 let scores = self.scores.get_or_insert_with(|| SampleScores::new(&pixels));
                 metrics.extend(&scores.score(&samples).0);
