@@ -125,7 +125,9 @@ pub fn generate(
             format!("--prompt: expected at most {context} tokens (the model's block), found {}", prompt.len());
         return Err(CoreError::Usage(problem));
     }
-    let start = if prompt.is_empty() { vec![tokenizer.id("\n").unwrap_or(0)] } else { prompt.clone() };
+    // Encoded, since the token of a line break has another name where bytes have stand-ins.
+    let line_break = || tokenizer.encode("\n").ok().and_then(|ids| ids.last().copied()).unwrap_or(0);
+    let start = if prompt.is_empty() { vec![line_break()] } else { prompt.clone() };
 
     let count = request.count.unwrap_or(1);
     let started = Instant::now();
@@ -199,6 +201,7 @@ pub fn write_sample(model: &mut dyn Model, path: &Path, seed: u64) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::{TokenizerKind, TokenizerSetting};
     use super::*;
 
     fn frequencies(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
@@ -246,14 +249,9 @@ mod tests {
         }
     }
 
-    fn tokenizer() -> Tokenizer {
-        let setting = super::super::TokenizerSetting {
-            kind: super::super::TokenizerKind::Char,
-            vocab_size: 8,
-            min_count: 1,
-            lowercase: false,
-        };
-        Tokenizer::train(&setting, "abcde").unwrap()
+    fn tokenizer(kind: TokenizerKind, text: &str) -> Tokenizer {
+        let setting = TokenizerSetting { kind, vocab_size: 300, min_count: 1, lowercase: false };
+        Tokenizer::train(&setting, text).unwrap()
     }
 
     fn answer(prompt: &str, options: &[(&str, &str)]) -> Result<(String, usize), CoreError> {
@@ -268,7 +266,7 @@ mod tests {
             options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             text: &mut take,
         };
-        generate(&mut request, &tokenizer(), &mut model)?;
+        generate(&mut request, &tokenizer(TokenizerKind::Char, "abcde"), &mut model)?;
         Ok((text, model.longest))
     }
 
@@ -277,6 +275,40 @@ mod tests {
         let (text, longest) = answer("abc", &[("tokens", "12"), ("temperature", "0")]).unwrap();
         assert_eq!(text, "abcdeabcdeabcde\n");
         assert_eq!(longest, 6);
+    }
+
+    /// Keeps what it read first.
+    struct Listener(Vec<u32>);
+
+    impl NextToken for Listener {
+        fn restart(&mut self) {}
+        fn read(&mut self, ids: &[u32]) -> Vec<f32> {
+            if self.0.is_empty() {
+                self.0 = ids.to_vec();
+            }
+            vec![0.0; 5]
+        }
+        fn context(&self) -> Option<usize> {
+            None
+        }
+    }
+
+    #[test]
+    fn without_a_prompt_a_text_begins_after_a_line_break() {
+        for kind in [TokenizerKind::Char, TokenizerKind::Word, TokenizerKind::Bpe] {
+            let tokenizer = tokenizer(kind, "one\ntwo\n");
+            let mut model = Listener(Vec::new());
+            let mut request = SampleRequest {
+                count: None,
+                out: None,
+                seed: 1,
+                prompt: None,
+                options: vec![("tokens".into(), "2".into())],
+                text: &mut |_| {},
+            };
+            generate(&mut request, &tokenizer, &mut model).unwrap();
+            assert_eq!(tokenizer.decode(&model.0), "\n", "{kind:?}");
+        }
     }
 
     #[test]
