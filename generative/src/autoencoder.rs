@@ -379,9 +379,8 @@ impl Task for Autoencoder {
                 let scores = self.anomaly_scores(anomalies);
                 let [reconstruction, latent] = scores.areas();
                 metrics.push("mse", mean(scores.normal[0].iter().copied()));
-                metrics.push("auroc", reconstruction.max(latent));
-                metrics.push("auroc_reconstruction", reconstruction);
                 metrics.push("auroc_latent", latent);
+                metrics.push("auroc_reconstruction", reconstruction);
             }
         }
         Ok(Evaluation { eval: None, metrics })
