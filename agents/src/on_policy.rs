@@ -242,8 +242,7 @@ impl Learner {
         if let Some(rnd) = &mut self.rnd {
             let rewards = rnd.rewards(self.rollout.next_inputs(), n);
             self.intrinsic_reward = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / len as f64;
-            // Novelty does not end with the episode: the next value is that of the row below, whatever happened.
-            next_values[len..2 * len - n].copy_from_slice(&self.values[len + n..]);
+            // Novelty does not end with the episode.
             let (on, values) = (vec![false; len], &self.values[len..]);
             let trajectory = Trajectory {
                 rewards: &rewards,
