@@ -8,7 +8,8 @@
 //!   noisy networks together.
 //!
 //! Departures: truncated episodes are bootstrapped from their final observation; the importance weights' exponent is
-//! annealed over the whole run; schedules count environment steps, whatever the number of environments. Where the
+//! annealed over the whole run; schedules count environment steps, whatever the number of environments; on images the
+//! heads alone are noisy, and not the dense layer before them, which belongs to the convolutional network. Where the
 //! environment says which actions count, the others are neither taken nor counted in a target; what counts in the final
 //! observation of a truncated episode is not known, so that there all do.
 
@@ -102,7 +103,7 @@ pub struct DqnConfig {
     pub replay_capacity: usize,
     /// Environment steps under random actions before learning starts.
     pub learning_starts: u64,
-    /// Environment steps between rounds of learning.
+    /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,
     /// Gradient steps of a round.
     pub gradient_steps: usize,
@@ -126,7 +127,7 @@ pub struct DqnConfig {
     pub importance_exponent: Schedule,
     /// Steps summed into a return before the target network's value.
     pub n_step: usize,
-    /// Whether the last two layers are noisy, which explores without random actions.
+    /// Whether the last two layers are noisy, on images the last one, which explores without random actions.
     pub noisy: bool,
     /// The noise's scale at the start, before division by the root of a layer's inputs.
     pub noise_std: f64,
@@ -456,6 +457,10 @@ impl OffPolicy for Dqn {
 
     fn collect(&mut self, means: &mut Means) -> Result<(), CoreError> {
         let before = self.experience.step;
+        if self.config.noisy {
+            // Each round draws its noise, also while there is too little to learn from: a resumed run would not know it.
+            self.acting = None;
+        }
         let mut rng = stream(self.experience.seed, "acting noise", before);
         let (net, acting, map) = (&self.net, &mut self.acting, self.experience.actions.clone());
         self.experience.collect(means, |seen, actions, _| {

@@ -4,7 +4,9 @@
 //! Gallici et al. 2024, "Simplifying deep temporal difference learning", <https://arxiv.org/abs/2407.04811>, algorithm 1
 //! with `Q(lambda)` returns: `R_t = r_t + gamma (lambda R_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a))`. That is the
 //! advantage estimator of [`crate::gae`] on the values `max_a Q` plus these values. It departs from the authors' code in
-//! bootstrapping truncated episodes from their final observation.
+//! bootstrapping truncated episodes from their final observation, and on images in its network: theirs normalises the
+//! convolution and its dense layer of 128, and the head follows; ours leaves both as they are and normalises the `hidden`
+//! layers alone.
 
 use burn::prelude::*;
 use hotfire_core::CoreError;
@@ -69,7 +71,7 @@ pub struct PqnConfig {
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers: `tanh`, `relu` or `silu`.
     pub activation: Activation,
-    /// Whether hidden layers are normalised, which is what makes it stable.
+    /// Whether the layers of `hidden` are normalised, which is what makes it stable; those of a convolutional network are not.
     pub layer_norm: bool,
 }
 

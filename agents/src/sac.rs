@@ -60,7 +60,7 @@ pub struct SacConfig {
     pub replay_capacity: usize,
     /// Environment steps under random actions before learning starts.
     pub learning_starts: u64,
-    /// Environment steps between rounds of learning.
+    /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,
     /// Gradient steps of a round.
     pub gradient_steps: usize,
