@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::embedder::Embedder;
 use crate::encoder::{Batch, BertNet, Encoder, EncoderConfig, Heads, Special};
 use crate::registry::ModelSpec;
+use crate::sampling::Options;
 use crate::text::{
     AttentionMaps, BERT_SPECIAL, Corpus, Learner, OptimizerSetting, TextConfig, Tokenizer, check_vocabulary, sentences,
 };
@@ -392,18 +393,11 @@ impl Task for Bert {
 }
 
 impl Model for Bert {
-    /// Fills in the `[MASK]`s of the prompt.
+    /// Fills in the `[MASK]`s of the prompt. Options: `best=` (tokens that are named for each).
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
-        let mut best = 5usize;
-        for (key, value) in std::mem::take(&mut request.options) {
-            match (key.as_str(), value.parse().ok().filter(|n| *n > 0)) {
-                ("best", Some(count)) => best = count,
-                ("best", None) => {
-                    return Err(CoreError::Usage(format!("best: expected a whole number above 0, found {value}")));
-                }
-                _ => return Err(CoreError::Usage(format!("{key}: not an option of this model; known: best"))),
-            }
-        }
+        let mut options = Options::of(request);
+        let best = options.value("best", "a whole number above 0", |n| *n > 0)?.unwrap_or(5usize);
+        options.finish()?;
         let Some(prompt) = request.prompt.as_deref() else {
             return Err(CoreError::Usage("expected --prompt with a text that has [MASK] in it".into()));
         };

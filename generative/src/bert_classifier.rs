@@ -22,6 +22,7 @@ use crate::embedder::Embedder;
 use crate::encoder::{Batch, BertNet, Encoder, Heads, Special};
 use crate::huggingface::Pretrained;
 use crate::registry::ModelSpec;
+use crate::sampling::Options;
 use crate::text::{Learner, OptimizerSetting, TextConfig, Tokenizer, check_vocabulary, read_text, sentences};
 use crate::{GenerativeError, Model, ModelSetting, SampleReport, SampleRequest};
 
@@ -373,9 +374,7 @@ impl Task for BertClassifier {
 impl Model for BertClassifier {
     /// The probability of each class for the sentence of the prompt.
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
-        if let Some((key, _)) = request.options.first() {
-            return Err(CoreError::Usage(format!("{key}: a classifier has no options")));
-        }
+        Options::of(request).finish()?;
         let Some(prompt) = request.prompt.as_deref() else {
             return Err(CoreError::Usage("expected --prompt with the sentence to classify".into()));
         };

@@ -16,7 +16,7 @@ use hotfire_nn::{AdamConfig, ema, warmed_up};
 use super::config::DiffusionConfig;
 use super::network::{MlpDenoiser, Network};
 use super::pictures;
-use super::sampling::{Film, Sampler, Sampling, Wanted, parsed};
+use super::sampling::{Film, Sampler, Sampling, Wanted};
 use super::schedule::{Process, Spacing};
 use super::targets::Target;
 use super::unet::{UNet, UNetConfig};
@@ -25,6 +25,7 @@ use crate::learner::Learner;
 use crate::metrics::{SampleScores, sliced_wasserstein};
 use crate::model::{Model, ModelSetting, SampleReport, SampleRequest};
 use crate::registry::ModelSpec;
+use crate::sampling::Options;
 
 /// The registry's entry.
 pub const SPEC: ModelSpec = ModelSpec {
@@ -394,14 +395,11 @@ impl Model for Diffusion {
             return Err(CoreError::Usage("--prompt is for models of text; this one makes pictures".into()));
         }
         let mut sampling = self.config.sampling();
-        let mut options = std::mem::take(&mut request.options);
+        let mut options = Options::of(request);
         sampling.take_options(&mut options)?;
-        let mut take = |key: &str| options.iter().position(|(k, _)| k == key).map(|at| options.remove(at).1);
-        let (class, hidden) = (take("class"), take("inpaint"));
-        if let Some((key, value)) = options.first() {
-            let known = "sampler, steps, spacing, eta, churn, guidance, class, inpaint";
-            return Err(CoreError::Usage(format!("{key}={value}: expected one of the options {known}")));
-        }
+        let class: Option<String> = options.value("class", "the number of a class, or none", |_| true)?;
+        let hidden: Option<String> = options.value("inpaint", "a side", |_| true)?;
+        options.finish()?;
         let points = matches!(self.data, Source::Points { .. });
         let columns = if self.classes() > 0 && class.is_none() { self.classes() } else { 8 };
         let count = request.count.unwrap_or(if points { POINTS } else { 8 * columns });
@@ -416,12 +414,12 @@ impl Model for Diffusion {
             if classes == 0 {
                 return Err(CoreError::Usage(format!("class={class}: this model was trained without classes")));
             }
-            let expected = format!("a class from 0 to {}, or none", classes - 1);
-            let class = match class.as_str() {
-                "none" => None,
-                text => Some(parsed("class", text, &expected, |class| *class < classes)?),
-            };
-            wanted.classes = vec![class; count];
+            let number = class.parse().ok().filter(|class| *class < classes);
+            if class != "none" && number.is_none() {
+                let expected = format!("a class from 0 to {}, or none", classes - 1);
+                return Err(CoreError::Usage(format!("class={class}: expected {expected}")));
+            }
+            wanted.classes = vec![number; count];
         }
         let is_film = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"));
         let mut film = Film::default();

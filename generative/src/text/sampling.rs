@@ -8,6 +8,7 @@ use hotfire_core::metrics::Metrics;
 use hotfire_core::seed::{StreamRng, stream};
 
 use super::tokenizer::Tokenizer;
+use crate::sampling::Options;
 use crate::{Model, SampleReport, SampleRequest};
 
 /// How the next token is drawn from the logits.
@@ -74,10 +75,8 @@ pub trait NextToken {
     fn context(&self) -> Option<usize>;
 }
 
-/// Options of [`generate`].
-const OPTIONS: &str = "tokens, temperature, top_k, top_p";
-
-/// Answers a request for text: streams `count` continuations of the prompt to `request.text`.
+/// Answers a request for text: streams `count` continuations of the prompt to `request.text`. Options: `tokens=`,
+/// `temperature=`, `top_k=`, `top_p=`.
 ///
 /// Beyond the model's context it reads the last half of the context anew, so that a token costs one reading step.
 ///
@@ -93,27 +92,19 @@ pub fn generate(
             "--out: a language model writes text to the standard output, not a picture".into(),
         ));
     }
-    let mut sampling = Sampling::default();
-    let mut length = 200usize;
-    for (key, value) in std::mem::take(&mut request.options) {
-        let wrong = |expected: &str| CoreError::Usage(format!("{key}: expected {expected}, found {value}"));
-        let number = || value.parse::<f64>().ok().filter(|v| v.is_finite());
-        match key.as_str() {
-            "tokens" => {
-                length = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong("a whole number above 0"))?;
-            }
-            "temperature" => {
-                sampling.temperature = number().filter(|v| *v >= 0.0).ok_or_else(|| wrong("a number not below 0"))?;
-            }
-            "top_k" => sampling.top_k = value.parse().map_err(|_| wrong("a whole number; 0 means all"))?,
-            "top_p" => {
-                sampling.top_p = number()
-                    .filter(|v| *v > 0.0 && *v <= 1.0)
-                    .ok_or_else(|| wrong("a number above 0 and not above 1"))?;
-            }
-            _ => return Err(CoreError::Usage(format!("{key}: not an option of this model; known: {OPTIONS}"))),
-        }
-    }
+    let mut options = Options::of(request);
+    let usual = Sampling::default();
+    let length = options.value("tokens", "a whole number above 0", |n| *n > 0)?.unwrap_or(200usize);
+    let sampling = Sampling {
+        temperature: options
+            .value("temperature", "a number not below 0", |t: &f64| *t >= 0.0 && t.is_finite())?
+            .unwrap_or(usual.temperature),
+        top_k: options.value("top_k", "a whole number; 0 means all", |_| true)?.unwrap_or(usual.top_k),
+        top_p: options
+            .value("top_p", "a number above 0 and not above 1", |p| *p > 0.0 && *p <= 1.0)?
+            .unwrap_or(usual.top_p),
+    };
+    options.finish()?;
     let prompt = match &request.prompt {
         Some(prompt) => {
             tokenizer.encode_known(prompt).map_err(|problem| CoreError::Usage(format!("--prompt: {problem}")))?
@@ -316,7 +307,7 @@ mod tests {
         let problem = |prompt: &str, options: &[(&str, &str)]| answer(prompt, options).unwrap_err().to_string();
         assert_eq!(problem("abcabca", &[]), "--prompt: expected at most 6 tokens (the model's block), found 7");
         assert_eq!(problem("ax", &[]), "--prompt: byte 1: the character 'x' is not in the dictionary of 5");
-        assert_eq!(problem("a", &[("top_p", "2")]), "top_p: expected a number above 0 and not above 1, found 2");
-        assert!(problem("a", &[("steps", "3")]).starts_with("steps: not an option of this model"));
+        assert_eq!(problem("a", &[("top_p", "2")]), "top_p=2: expected a number above 0 and not above 1");
+        assert!(problem("a", &[("steps", "3")]).starts_with("steps=3: this model has no such option"));
     }
 }
