@@ -26,7 +26,6 @@ use hotfire_envs::Buffer;
 use hotfire_nn::{Activation, Adam, AdamConfig, Network, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
 use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::on_policy::Check;
@@ -241,8 +240,7 @@ impl DqnConfig {
         check.range("importance_exponent", low, 0.0, 1.0)?;
         check.range("importance_exponent", high, 0.0, 1.0)?;
         check.range("priority_exponent", self.priority_exponent, 0.0, 1.0)?;
-        check.range("tau", self.tau, 0.0, 1.0)?;
-        check.positive("tau", self.tau)?;
+        check.positive_share("tau", self.tau)?;
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
         check.positive("noise_std", self.noise_std)?;
@@ -254,9 +252,7 @@ impl DqnConfig {
         if self.v_min >= self.v_max {
             return check.refuse("v_max", &format!("more than agent.v_min = {}", self.v_min), self.v_max);
         }
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
+        check.widths("hidden", &self.hidden)?;
         self.experience().check(&check, setting)
     }
 
@@ -530,7 +526,7 @@ impl Agent for Dqn {
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
         to.module("target.safetensors", &self.target)?;
-        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        let optimizer_steps = self.optimizer.save(to, "optimizer.safetensors", &self.net)?;
         self.experience.save(to)?;
         let Experience { step, updates, .. } = self.experience;
         to.json("agent.json", &State { step, updates, optimizer_steps })
@@ -540,7 +536,7 @@ impl Agent for Dqn {
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
         let target = from.module("target.safetensors", self.target.clone())?;
-        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         self.experience.load(from)?;
         (self.net, self.target) = (net, target);
         (self.experience.step, self.experience.updates) = (state.step, state.updates);

@@ -20,7 +20,7 @@ use hotfire_nn::{Activation, Adam, AdamConfig, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{as_actions, env_failed};
-use crate::checkpoint::{load_envs, load_optimizer, save_envs, save_optimizer};
+use crate::checkpoint::{load_envs, save_envs};
 use crate::experience::{check_exploration, exploration, random_action};
 use crate::gae::{Trajectory, gae};
 use crate::host_loss::{carry, to_tensor, to_vec};
@@ -114,10 +114,7 @@ impl PqnConfig {
             let expected = format!("a divisor of rollout_steps * num_envs = {steps}");
             return check.refuse("minibatches", &expected, self.minibatches);
         }
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
-        Ok(())
+        check.widths("hidden", &self.hidden)
     }
 }
 
@@ -372,7 +369,7 @@ impl Agent for Pqn {
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
-        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        let optimizer_steps = self.optimizer.save(to, "optimizer.safetensors", &self.net)?;
         save_envs(to, &self.envs)?;
         to.json("agent.json", &State { step: self.step, optimizer_steps })
     }
@@ -380,7 +377,7 @@ impl Agent for Pqn {
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
-        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         load_envs(from, &mut self.envs)?;
         (self.net, self.step) = (net, state.step);
         Ok(())

@@ -16,7 +16,6 @@ use hotfire_core::seed::stream;
 use hotfire_nn::{Activation, Adam, AdamConfig, InputShape, Mlp, Network, Torso};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 
 /// Bound of a normalised observation.
@@ -186,7 +185,7 @@ impl Rnd {
     pub fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("rnd_target.safetensors", &self.target)?;
         to.module("rnd_predictor.safetensors", &self.predictor)?;
-        let optimizer_steps = save_optimizer(to, "rnd_optimizer.safetensors", &self.optimizer, &self.predictor)?;
+        let optimizer_steps = self.optimizer.save(to, "rnd_optimizer.safetensors", &self.predictor)?;
         let state = State { optimizer_steps, observations: self.observations.clone(), rewards: self.rewards.clone() };
         to.json("rnd.json", &state)
     }
@@ -196,7 +195,7 @@ impl Rnd {
         self.target = from.module("rnd_target.safetensors", self.target.clone())?;
         self.predictor = from.module("rnd_predictor.safetensors", self.predictor.clone())?;
         let steps = state.optimizer_steps;
-        load_optimizer(from, "rnd_optimizer.safetensors", &mut self.optimizer, &self.predictor, steps)?;
+        self.optimizer.restore(from, "rnd_optimizer.safetensors", &self.predictor, steps)?;
         (self.observations, self.rewards) = (state.observations, state.rewards);
         Ok(())
     }
