@@ -4,32 +4,7 @@ use burn::module::Module;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_envs::{StateReader, StateWriter, VecEnv};
-use hotfire_nn::{Adam, AdamRecord};
-
-/// Writes the optimizer's moments; returns its step count, to be kept with the agent's numbers.
-pub(crate) fn save_optimizer<M: Module>(
-    to: &mut CheckpointWriter,
-    name: &str,
-    optimizer: &Adam,
-    module: &M,
-) -> Result<u64, CoreError> {
-    let record = optimizer.record(module);
-    let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
-    to.arrays(name, &moments)?;
-    Ok(record.steps)
-}
-
-/// Restores what [`save_optimizer`] wrote, for the module that is stepped.
-pub(crate) fn load_optimizer<M: Module>(
-    from: &CheckpointReader,
-    name: &str,
-    optimizer: &mut Adam,
-    module: &M,
-    steps: u64,
-) -> Result<(), CoreError> {
-    let moments = from.arrays(name)?.into_iter().collect();
-    optimizer.load(module, AdamRecord { steps, moments }).map_err(|problem| misfit(from, name, problem))
-}
+use hotfire_nn::Adam;
 
 /// Writes a module and the optimizer that steps it as `NAME.safetensors` and `NAME-optimizer.safetensors`; returns the
 /// optimizer's step count, to be kept with the agent's numbers.
@@ -40,7 +15,7 @@ pub(crate) fn save_learned<M: Module>(
     optimizer: &Adam,
 ) -> Result<u64, CoreError> {
     to.module(&format!("{name}.safetensors"), module)?;
-    save_optimizer(to, &format!("{name}-optimizer.safetensors"), optimizer, module)
+    optimizer.save(to, &format!("{name}-optimizer.safetensors"), module)
 }
 
 /// Restores the optimizer and returns the module that [`save_learned`] wrote; `module` has its shape.
@@ -52,7 +27,7 @@ pub(crate) fn load_learned<M: Module>(
     steps: u64,
 ) -> Result<M, CoreError> {
     let module = from.module(&format!("{name}.safetensors"), module.clone())?;
-    load_optimizer(from, &format!("{name}-optimizer.safetensors"), optimizer, &module, steps)?;
+    optimizer.restore(from, &format!("{name}-optimizer.safetensors"), &module, steps)?;
     Ok(module)
 }
 

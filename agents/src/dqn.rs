@@ -8,7 +8,8 @@
 //!   noisy networks together.
 //!
 //! Departures: truncated episodes are bootstrapped from their final observation; the importance weights' exponent is
-//! annealed over the whole run; schedules count environment steps, whatever the number of environments. Where the
+//! annealed over the whole run; schedules count environment steps, whatever the number of environments; on images the
+//! heads alone are noisy, and not the dense layer before them, which belongs to the convolutional network. Where the
 //! environment says which actions count, the others are neither taken nor counted in a target; what counts in the final
 //! observation of a truncated episode is not known, so that there all do.
 
@@ -25,7 +26,6 @@ use hotfire_envs::Buffer;
 use hotfire_nn::{Activation, Adam, AdamConfig, Network, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
 use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::on_policy::Check;
@@ -102,7 +102,7 @@ pub struct DqnConfig {
     pub replay_capacity: usize,
     /// Environment steps under random actions before learning starts.
     pub learning_starts: u64,
-    /// Environment steps between rounds of learning.
+    /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,
     /// Gradient steps of a round.
     pub gradient_steps: usize,
@@ -126,7 +126,7 @@ pub struct DqnConfig {
     pub importance_exponent: Schedule,
     /// Steps summed into a return before the target network's value.
     pub n_step: usize,
-    /// Whether the last two layers are noisy, which explores without random actions.
+    /// Whether the last two layers are noisy, on images the last one, which explores without random actions.
     pub noisy: bool,
     /// The noise's scale at the start, before division by the root of a layer's inputs.
     pub noise_std: f64,
@@ -240,8 +240,7 @@ impl DqnConfig {
         check.range("importance_exponent", low, 0.0, 1.0)?;
         check.range("importance_exponent", high, 0.0, 1.0)?;
         check.range("priority_exponent", self.priority_exponent, 0.0, 1.0)?;
-        check.range("tau", self.tau, 0.0, 1.0)?;
-        check.positive("tau", self.tau)?;
+        check.positive_share("tau", self.tau)?;
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
         check.positive("noise_std", self.noise_std)?;
@@ -253,9 +252,7 @@ impl DqnConfig {
         if self.v_min >= self.v_max {
             return check.refuse("v_max", &format!("more than agent.v_min = {}", self.v_min), self.v_max);
         }
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
+        check.widths("hidden", &self.hidden)?;
         self.experience().check(&check, setting)
     }
 
@@ -456,6 +453,10 @@ impl OffPolicy for Dqn {
 
     fn collect(&mut self, means: &mut Means) -> Result<(), CoreError> {
         let before = self.experience.step;
+        if self.config.noisy {
+            // Each round draws its noise, also while there is too little to learn from: a resumed run would not know it.
+            self.acting = None;
+        }
         let mut rng = stream(self.experience.seed, "acting noise", before);
         let (net, acting, map) = (&self.net, &mut self.acting, self.experience.actions.clone());
         self.experience.collect(means, |seen, actions, _| {
@@ -525,7 +526,7 @@ impl Agent for Dqn {
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
         to.module("target.safetensors", &self.target)?;
-        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        let optimizer_steps = self.optimizer.save(to, "optimizer.safetensors", &self.net)?;
         self.experience.save(to)?;
         let Experience { step, updates, .. } = self.experience;
         to.json("agent.json", &State { step, updates, optimizer_steps })
@@ -535,7 +536,7 @@ impl Agent for Dqn {
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
         let target = from.module("target.safetensors", self.target.clone())?;
-        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         self.experience.load(from)?;
         (self.net, self.target) = (net, target);
         (self.experience.step, self.experience.updates) = (state.step, state.updates);

@@ -6,10 +6,14 @@ use std::path::Path;
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_core::media::GifWriter;
 use hotfire_envs::{
-    AutoresetMode, EnvError, EnvSpec, Frame, OptionValue, VecEnv, VideoSink, WrapperConfig, open_with_ffmpeg,
+    AutoresetMode, Env, EnvError, EnvSpec, Frame, OptionValue, TimeLimit, VecEnv, VideoSink, WrapperConfig,
+    open_with_ffmpeg,
 };
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+/// Steps of the longest episode that is waited for.
+pub(crate) const LONGEST_EPISODE: u32 = 100_000;
 
 /// Which environment, how many of it, and its options.
 #[derive(Clone, Debug)]
@@ -74,16 +78,16 @@ impl EnvConfig {
     /// # Errors
     /// [`EnvError`] for options or wrappers that the environment refuses.
     pub fn make(&self, num_envs: usize) -> Result<VecEnv, EnvError> {
-        self.make_from(0, num_envs)
+        self.make_from(0, num_envs, |env| env)
     }
 
     /// The same for an evaluation: the wrapper `record_video` films training only, since both would write the same
-    /// files.
+    /// files; and episodes end after 100,000 steps, since a policy that has learned little may end none of them.
     ///
     /// # Errors
     /// As [`EnvConfig::make`].
     pub fn make_for_evaluation(&self, num_envs: usize) -> Result<VecEnv, EnvError> {
-        self.make_from(1, num_envs)
+        self.make_from(1, num_envs, |env| Box::new(TimeLimit::new(env, LONGEST_EPISODE)))
     }
 
     /// How many frames the first axis of an observation stacks, oldest first and the first one repeated at an episode's
@@ -99,8 +103,13 @@ impl EnvConfig {
         size.filter(|_| name == "frame_stack" && !padded).unwrap_or(1)
     }
 
-    fn make_from(&self, first: usize, num_envs: usize) -> Result<VecEnv, EnvError> {
-        let make = |index| self.spec.make_wrapped(&self.options, &self.wrappers, index, open_video);
+    fn make_from(
+        &self,
+        first: usize,
+        num_envs: usize,
+        outermost: impl Fn(Box<dyn Env>) -> Box<dyn Env>,
+    ) -> Result<VecEnv, EnvError> {
+        let make = |index| self.spec.make_wrapped(&self.options, &self.wrappers, index, open_video).map(&outermost);
         let envs = (first..first + num_envs).map(make).collect::<Result<_, _>>()?;
         VecEnv::from_envs(self.spec.id, envs, AutoresetMode::SameStep)
     }

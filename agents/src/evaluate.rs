@@ -14,7 +14,9 @@ const WIDTH: usize = 16;
 /// Returns and lengths of `episodes` episodes under the policy, in a fixed order.
 ///
 /// Each environment plays the same number of episodes (the first ones one more), so that short episodes don't crowd
-/// out long ones. The environments are seeded from `(seed, "evaluation")`: never the training ones.
+/// out long ones. The environments are seeded from `(seed, "evaluation")`: never the training ones. An episode of 100,000
+/// steps is cut off there and counts with its return so far: an early policy that walks into a wall for ever is no reason
+/// to end a training.
 ///
 /// # Errors
 /// If the environments refuse an action.

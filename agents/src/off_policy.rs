@@ -123,6 +123,12 @@ impl Critics {
     }
 }
 
+/// Targets `[B]` of the critics. A terminal transition's next value does not count, whatever it is.
+pub(crate) fn targets(returns: &[f32], discounts: &[f32], next_values: &[f32]) -> Vec<f32> {
+    let target = |((r, discount), value): ((&f32, &f32), &f32)| if *discount > 0.0 { r + discount * value } else { *r };
+    returns.iter().zip(discounts).zip(next_values).map(target).collect()
+}
+
 /// Rows of `a: [rows, A]` and `b: [rows, B]` side by side: `[rows, A + B]`.
 pub(crate) fn join(a: &[f32], b: &[f32], rows: usize) -> Vec<f32> {
     let (a, b) = (a.chunks_exact(a.len() / rows), b.chunks_exact(b.len() / rows));

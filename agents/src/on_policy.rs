@@ -17,7 +17,7 @@ use hotfire_nn::{Activation, Adam, AdamConfig, Gru, Network, Torso};
 use serde::{Deserialize, Serialize};
 
 use crate::actor_critic::{ActorCritic, ActorCriticShape, GreedyActorCritic, Head};
-use crate::checkpoint::{load_envs, load_optimizer, misfit, save_envs, save_optimizer};
+use crate::checkpoint::{load_envs, misfit, save_envs};
 use crate::export::{ExportExample, ExportOutput};
 use crate::gae::{Trajectory, gae};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
@@ -64,9 +64,7 @@ impl LearnerConfig {
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
         check.at_least_one("recurrent_units", self.recurrent_units)?;
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
+        check.widths("hidden", &self.hidden)?;
         self.rnd.as_ref().map_or(Ok(()), |rnd| rnd.check(check.document))
     }
 }
@@ -100,6 +98,14 @@ impl Check<'_> {
 
     pub fn positive(&self, key: &str, value: f64) -> Result<(), ConfigError> {
         if value > 0.0 && value.is_finite() { Ok(()) } else { self.refuse(key, "a positive number", value) }
+    }
+
+    pub fn positive_share(&self, key: &str, value: f64) -> Result<(), ConfigError> {
+        if value > 0.0 && value <= 1.0 { Ok(()) } else { self.refuse(key, "a number above 0, at most 1", value) }
+    }
+
+    pub fn widths(&self, key: &str, widths: &[usize]) -> Result<(), ConfigError> {
+        if widths.contains(&0) { self.refuse(key, "positive widths", format!("{widths:?}")) } else { Ok(()) }
     }
 
     pub fn at_least_one(&self, key: &str, value: usize) -> Result<(), ConfigError> {
@@ -242,8 +248,7 @@ impl Learner {
         if let Some(rnd) = &mut self.rnd {
             let rewards = rnd.rewards(self.rollout.next_inputs(), n);
             self.intrinsic_reward = rewards.iter().map(|r| f64::from(*r)).sum::<f64>() / len as f64;
-            // Novelty does not end with the episode: the next value is that of the row below, whatever happened.
-            next_values[len..2 * len - n].copy_from_slice(&self.values[len + n..]);
+            // Novelty does not end with the episode.
             let (on, values) = (vec![false; len], &self.values[len..]);
             let trajectory = Trajectory {
                 rewards: &rewards,
@@ -413,7 +418,7 @@ impl Learner {
     /// Writes all that [`Learner::load`] needs to go on bit for bit.
     pub fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
-        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        let optimizer_steps = self.optimizer.save(to, "optimizer.safetensors", &self.net)?;
         save_envs(to, &self.envs)?;
         if self.net.memory.is_some() {
             to.arrays("memory.safetensors", &[("states", &self.rollout.states)])?;
@@ -436,7 +441,7 @@ impl Learner {
     pub fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
-        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         if net.memory.is_some() {
             let name = "memory.safetensors";
             let states = from.arrays(name)?.remove("states").unwrap_or_default();

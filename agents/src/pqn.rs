@@ -4,7 +4,9 @@
 //! Gallici et al. 2024, "Simplifying deep temporal difference learning", <https://arxiv.org/abs/2407.04811>, algorithm 1
 //! with `Q(lambda)` returns: `R_t = r_t + gamma (lambda R_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a))`. That is the
 //! advantage estimator of [`crate::gae`] on the values `max_a Q` plus these values. It departs from the authors' code in
-//! bootstrapping truncated episodes from their final observation.
+//! bootstrapping truncated episodes from their final observation, and on images in its network: theirs normalises the
+//! convolution and its dense layer of 128, and the head follows; ours leaves both as they are and normalises the `hidden`
+//! layers alone.
 
 use burn::prelude::*;
 use hotfire_core::CoreError;
@@ -18,7 +20,7 @@ use hotfire_nn::{Activation, Adam, AdamConfig, Network};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::{as_actions, env_failed};
-use crate::checkpoint::{load_envs, load_optimizer, save_envs, save_optimizer};
+use crate::checkpoint::{load_envs, save_envs};
 use crate::experience::{check_exploration, exploration, random_action};
 use crate::gae::{Trajectory, gae};
 use crate::host_loss::{carry, to_tensor, to_vec};
@@ -69,7 +71,7 @@ pub struct PqnConfig {
     pub hidden: Vec<usize>,
     /// Activation of the hidden layers: `tanh`, `relu` or `silu`.
     pub activation: Activation,
-    /// Whether hidden layers are normalised, which is what makes it stable.
+    /// Whether the layers of `hidden` are normalised, which is what makes it stable; those of a convolutional network are not.
     pub layer_norm: bool,
 }
 
@@ -112,10 +114,7 @@ impl PqnConfig {
             let expected = format!("a divisor of rollout_steps * num_envs = {steps}");
             return check.refuse("minibatches", &expected, self.minibatches);
         }
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
-        Ok(())
+        check.widths("hidden", &self.hidden)
     }
 }
 
@@ -370,7 +369,7 @@ impl Agent for Pqn {
 
     fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("network.safetensors", &self.net)?;
-        let optimizer_steps = save_optimizer(to, "optimizer.safetensors", &self.optimizer, &self.net)?;
+        let optimizer_steps = self.optimizer.save(to, "optimizer.safetensors", &self.net)?;
         save_envs(to, &self.envs)?;
         to.json("agent.json", &State { step: self.step, optimizer_steps })
     }
@@ -378,7 +377,7 @@ impl Agent for Pqn {
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
         let net = from.module("network.safetensors", self.net.clone())?;
-        load_optimizer(from, "optimizer.safetensors", &mut self.optimizer, &net, state.optimizer_steps)?;
+        self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         load_envs(from, &mut self.envs)?;
         (self.net, self.step) = (net, state.step);
         Ok(())

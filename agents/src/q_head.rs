@@ -110,19 +110,23 @@ impl QHead {
         for (i, action) in batch.actions.iter().enumerate() {
             let at = i * stride + action * m;
             let (out, target, g) = (&outputs[at..][..m], &batch.targets[i * m..][..m], &mut gradient[at..][..m]);
-            let loss = match self {
+            let (loss, error) = match self {
                 Self::Value(kind) => {
-                    errors[i] = out[0] - target[0];
-                    let (loss, slope) = kind.of(errors[i]);
+                    let error = out[0] - target[0];
+                    let (loss, slope) = kind.of(error);
                     g[0] = slope;
-                    loss
+                    (loss, error)
                 }
-                Self::Categorical(_) => cross_entropy(out, target, g),
-                Self::Quantiles(_) => quantile_huber(out, target, g),
+                Self::Categorical(_) => {
+                    let loss = cross_entropy(out, target, g);
+                    (loss, loss)
+                }
+                Self::Quantiles(_) => {
+                    let loss = quantile_huber(out, target, g);
+                    (loss, loss)
+                }
             };
-            if m > 1 {
-                errors[i] = loss;
-            }
+            errors[i] = error;
             let scale = batch.weights[i] / batch.actions.len() as f32;
             g.iter_mut().for_each(|g| *g *= scale);
             total += f64::from(scale * loss);
@@ -298,6 +302,7 @@ mod tests {
             QHead::Value(ErrorLoss::Mse),
             QHead::categorical(5, -2.0, 2.0),
             QHead::Quantiles(4),
+            QHead::Quantiles(1),
         ];
         for head in heads {
             let mut rng = stream(7, "test", head.width() as u64);
@@ -309,7 +314,7 @@ mod tests {
             let batch = TdBatch { actions: &[1, 0, 1], targets: &targets, weights: &[1.0, 0.5, 0.25] };
             let (mut gradient, mut errors, mut unused) = (vec![0.0; b * a * m], vec![0.0; b], vec![0.0; b * a * m]);
             let total = head.loss(&outputs, batch, &mut gradient, &mut errors);
-            if m > 1 {
+            if !matches!(head, QHead::Value(_)) {
                 let weighted: f32 = errors.iter().zip(batch.weights).map(|(e, w)| e * w / 3.0).sum();
                 assert!((f64::from(weighted) - total).abs() < 1e-5);
             }

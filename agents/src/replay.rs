@@ -218,7 +218,8 @@ impl Replay {
         self.slots - self.config.frames
     }
 
-    /// Empties the memory and starts every lane with an observation `[N, D]` to act on, and its mask `[N, A]`.
+    /// Empties the memory and starts every lane with an observation `[N, D]` to act on, and its mask `[N, A]`. The lanes
+    /// may be in the middle of an episode: the rows before the first one get the older frames of the stack.
     pub fn begin(&mut self, observations: &Buffer, action_masks: Option<&[bool]>) {
         self.finals.clear();
         if let Some(priorities) = &mut self.priorities {
@@ -226,9 +227,16 @@ impl Replay {
             priorities.largest = 1.0;
         }
         (self.head, self.steps) = (0, 0);
+        let frames = self.config.frames;
         for lane in 0..self.lanes {
+            for age in (1..frames).rev() {
+                let index = self.slot_before_head(age) * self.lanes + lane;
+                self.flags[index] = if age + 1 == frames { START } else { 0 };
+                let row = self.observations.row_mut(index);
+                row.copy_from_slice(frame(observations, lane, self.lanes, row.len(), age));
+            }
             self.store_head(lane, observations, action_masks);
-            self.flags[lane] = START;
+            self.flags[lane] = if frames == 1 { START } else { 0 };
         }
     }
 
@@ -236,7 +244,7 @@ impl Replay {
     fn store_head(&mut self, lane: usize, observations: &Buffer, action_masks: Option<&[bool]>) {
         let index = self.head * self.lanes + lane;
         let row = self.observations.row_mut(index);
-        row.copy_from_slice(newest_frame(observations, lane, self.lanes, row.len()));
+        row.copy_from_slice(frame(observations, lane, self.lanes, row.len(), 0));
         let mask = self.masks.row_mut(index);
         match action_masks {
             Some(masks) => {
@@ -265,8 +273,8 @@ impl Replay {
             let index = first + lane;
             self.flags[index] |= u8::from(terminated) * TERMINATED + u8::from(truncated) * TRUNCATED;
             if truncated && !terminated {
-                let frame = newest_frame(result.final_observations, lane, self.lanes, self.observations.row(0).len());
-                self.finals.insert(index as u32, frame.into());
+                let newest = frame(result.final_observations, lane, self.lanes, self.observations.row(0).len(), 0);
+                self.finals.insert(index as u32, newest.into());
             }
             self.store_head(lane, result.observations, result.action_masks);
             self.flags[self.head * self.lanes + lane] = if terminated || truncated { START } else { 0 };
@@ -395,10 +403,11 @@ impl Replay {
     }
 }
 
-fn newest_frame(observations: &Buffer, lane: usize, lanes: usize, frame: usize) -> &[u8] {
+/// The frame of `len` bytes of a lane's stack that has `newer` ones after it.
+fn frame(observations: &Buffer, lane: usize, lanes: usize, len: usize, newer: usize) -> &[u8] {
     let all = bytes(observations);
-    let end = (lane + 1) * (all.len() / lanes);
-    &all[end - frame..end]
+    let end = (lane + 1) * (all.len() / lanes) - newer * len;
+    &all[end - len..end]
 }
 
 fn bytes(buffer: &Buffer) -> &[u8] {

@@ -3,7 +3,9 @@
 //! Burda et al. 2019, <https://arxiv.org/abs/1810.12894>: a network learns to predict the output of a fixed random one;
 //! its error is the intrinsic reward, which has a value head and a discount of its own and does not end with the
 //! episode. It departs from the paper in taking the first statistics of the observations from the first rollout, not
-//! from a random agent's steps.
+//! from a random agent's steps, and in what the predictor learns from: every `k`-th row of a minibatch, where the paper
+//! takes each row by chance. In the minibatches of a recurrent policy, whose rows are steps of some environments, these
+//! can be the same environments at every step.
 
 use burn::prelude::*;
 use burn::tensor::TensorData;
@@ -14,7 +16,6 @@ use hotfire_core::seed::stream;
 use hotfire_nn::{Activation, Adam, AdamConfig, InputShape, Mlp, Network, Torso};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::{load_optimizer, save_optimizer};
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 
 /// Bound of a normalised observation.
@@ -32,7 +33,7 @@ pub struct RndConfig {
     pub gamma: f64,
     /// Step size of the predictor.
     pub learning_rate: f64,
-    /// Share of a minibatch that the predictor learns from.
+    /// Share of a minibatch that the predictor learns from, rounded to one row in a whole number of them.
     pub update_share: f64,
     /// Widths of the hidden layers of the predictor; the target has one layer less.
     pub hidden: Vec<usize>,
@@ -73,8 +74,11 @@ impl RndConfig {
         if !(self.update_share > 0.0 && self.update_share <= 1.0) {
             return refuse("update_share", "a number above 0, at most 1", &self.update_share);
         }
-        if self.hidden.contains(&0) || self.features == 0 {
+        if self.hidden.contains(&0) {
             return refuse("hidden", "positive widths", &format!("{:?}", self.hidden));
+        }
+        if self.features == 0 {
+            return refuse("features", "at least 1", &self.features);
         }
         Ok(())
     }
@@ -181,7 +185,7 @@ impl Rnd {
     pub fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
         to.module("rnd_target.safetensors", &self.target)?;
         to.module("rnd_predictor.safetensors", &self.predictor)?;
-        let optimizer_steps = save_optimizer(to, "rnd_optimizer.safetensors", &self.optimizer, &self.predictor)?;
+        let optimizer_steps = self.optimizer.save(to, "rnd_optimizer.safetensors", &self.predictor)?;
         let state = State { optimizer_steps, observations: self.observations.clone(), rewards: self.rewards.clone() };
         to.json("rnd.json", &state)
     }
@@ -191,7 +195,7 @@ impl Rnd {
         self.target = from.module("rnd_target.safetensors", self.target.clone())?;
         self.predictor = from.module("rnd_predictor.safetensors", self.predictor.clone())?;
         let steps = state.optimizer_steps;
-        load_optimizer(from, "rnd_optimizer.safetensors", &mut self.optimizer, &self.predictor, steps)?;
+        self.optimizer.restore(from, "rnd_optimizer.safetensors", &self.predictor, steps)?;
         (self.observations, self.rewards) = (state.observations, state.rewards);
         Ok(())
     }

@@ -8,11 +8,9 @@ use hotfire_envs::{Buffer, VecEnv};
 
 use crate::actor_critic::{CompiledActorCritic, Head, clip_actions, forget_ended};
 use crate::agent::{as_actions, env_failed};
+use crate::env_config::LONGEST_EPISODE;
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 use crate::observation::ObservationEncoder;
-
-/// Longest episode that [`Until::EpisodesEnd`] waits for.
-const LONGEST_EPISODE: usize = 100_000;
 
 /// How long a rollout goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +196,7 @@ impl Rollout {
             }
             forget_ended(&mut self.states, envs.terminated(), envs.truncated());
             t += 1;
-            if until == Until::EpisodesEnd && t == LONGEST_EPISODE {
+            if until == Until::EpisodesEnd && t == LONGEST_EPISODE as usize {
                 let problem = format!("an episode goes on after {t} steps; limit it by env.options.max_episode_steps");
                 return Err(CoreError::Failed(problem));
             }
@@ -215,7 +213,8 @@ impl Rollout {
     }
 
     /// Writes the value estimates of the states before and after each step, both `[V, T, N]`; see
-    /// [`crate::gae::Trajectory`].
+    /// [`crate::gae::Trajectory`]. After a truncated step the first head looks at the final observation; the others, whose
+    /// rewards do not end with the episode, at the first of the next one.
     pub fn estimate_values(&mut self, critic: &mut CompiledActorCritic, values: &mut [f32], next_values: &mut [f32]) {
         let (n, len) = (self.num_envs, self.len());
         let heads = critic.value_heads();
@@ -255,7 +254,7 @@ impl Rollout {
             finals.extend_from_slice(critic.values(input, &mut []));
         }
         for (estimates, at) in finals.chunks_exact(heads).zip(&self.truncated_at) {
-            put(next_values, *at, estimates);
+            next_values[*at] = estimates[0];
         }
     }
 
@@ -299,5 +298,47 @@ fn see(from: &Buffer, range: Range<usize>, normalizer: Option<&ObservationNormal
             normalizer.normalize(&from[range], to);
         }
         _ => to.copy_from(at, from, range),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::prelude::Device;
+    use hotfire_core::seed::stream;
+    use hotfire_envs::{AutoresetMode, OptionValue};
+    use hotfire_nn::{Activation, Network, Torso};
+
+    use super::*;
+    use crate::actor_critic::{ActorCritic, ActorCriticShape};
+
+    /// The episodes are cut off in the rollout's last step.
+    #[test]
+    fn only_the_first_head_ends_with_the_episode() {
+        let limit = [("max_episode_steps".to_owned(), OptionValue::Int(3))];
+        let mut envs = VecEnv::make_with("CartPole-v1", &limit, 2, AutoresetMode::SameStep).unwrap();
+        envs.reset(1);
+        let head = Head::of(envs.action_space()).unwrap();
+        let (device, mut rng) = (Device::flex(), stream(1, "test", 0));
+        let inputs = ObservationEncoder::new(envs.observation_space()).shape();
+        let torso = Torso::new(Network::Auto, inputs, &mut rng, &device).unwrap();
+        let shape = ActorCriticShape {
+            recurrent_units: None,
+            hidden: &[8],
+            activation: Activation::Tanh,
+            value_heads: 2,
+            initial_log_std: 0.0,
+        };
+        let mut policy = ActorCritic::new(torso, &head, shape, &mut rng, &device).compile(&head);
+        let mut rollout = Rollout::new(&envs, 0);
+        rollout.collect(Until::Steps(3), &mut envs, &mut policy, &mut rng, None, None).unwrap();
+        assert_eq!(rollout.truncated_at, [4, 5]);
+        let (mut values, mut next_values) = ([0.0; 12], [0.0; 12]);
+        rollout.estimate_values(&mut policy, &mut values, &mut next_values);
+        let mut values_of = |observations: &Buffer| policy.values(observations.as_f32().unwrap(), &mut []).to_vec();
+        let (last, next) = (values_of(&rollout.final_observations), values_of(&rollout.next_observations));
+        for env in 0..2 {
+            assert_ne!(last[2 * env + 1], next[2 * env + 1]);
+            assert_eq!((next_values[4 + env], next_values[10 + env]), (last[2 * env], next[2 * env + 1]));
+        }
     }
 }

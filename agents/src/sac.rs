@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::{load_learned, save_learned};
 use crate::experience::{ActionMap, Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
-use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join};
+use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join, targets};
 use crate::on_policy::Check;
 use crate::registry::{AlgorithmSpec, Setting};
 use crate::{Agent, Policy, PolicyExport};
@@ -60,7 +60,7 @@ pub struct SacConfig {
     pub replay_capacity: usize,
     /// Environment steps under random actions before learning starts.
     pub learning_starts: u64,
-    /// Environment steps between rounds of learning.
+    /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,
     /// Gradient steps of a round.
     pub gradient_steps: usize,
@@ -117,12 +117,9 @@ impl SacConfig {
     fn check(&self, document: &ConfigDocument, setting: &Setting<'_>) -> Result<(), ConfigError> {
         let check = Check { document };
         check.schedule("learning_rate", self.learning_rate)?;
-        check.range("tau", self.tau, 0.0, 1.0)?;
-        check.positive("tau", self.tau)?;
+        check.positive_share("tau", self.tau)?;
         check.positive("temperature", self.temperature)?;
-        if self.hidden.contains(&0) {
-            return check.refuse("hidden", "positive widths", format!("{:?}", self.hidden));
-        }
+        check.widths("hidden", &self.hidden)?;
         self.experience().check(&check, setting)
     }
 
@@ -273,11 +270,7 @@ impl Sac {
                 soft_values(&log_probs, &values, temperature, width)
             }
         };
-        let next_values = returns.iter().zip(&discounts).zip(next_values);
-        // A terminal transition's next value does not count, whatever it is.
-        let target =
-            |((r, discount), value): ((&f32, &f32), f32)| if *discount > 0.0 { r + discount * value } else { *r };
-        let targets: Vec<f32> = next_values.map(target).collect();
+        let targets = targets(&returns, &discounts, &next_values);
         let critic =
             self.critics.step(&mut self.critic_optimizer, learning_rate, critic_inputs, &taken, &targets, &self.device);
 

@@ -7,11 +7,11 @@ use std::path::Path;
 
 use burn::prelude::Device;
 use common::{envs, make_agent};
-use hotfire_agents::{ALGORITHMS, Agent, AlgorithmSpec, EnvConfig, Setting, evaluate};
+use hotfire_agents::{ALGORITHMS, Agent, AlgorithmSpec, EnvConfig, EnvView, Policy, Setting, evaluate};
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
 use hotfire_envs::{
-    ActionRef, Env, EnvError, EnvSpec, NpRng, ObsMut, OptionValue, Options, Space, StateReader, StateWriter,
+    ActionRef, Buffer, Env, EnvError, EnvSpec, NpRng, ObsMut, OptionValue, Options, Space, StateReader, StateWriter,
     StepOutcome,
 };
 
@@ -259,6 +259,41 @@ fn a_checkpoint_without_replay_memory_collects_anew_before_it_learns() {
         let learns: Vec<bool> = (0..3).map(|_| resumed.iterate().unwrap().get(key).is_some()).collect();
         assert_eq!((resumed.step(), learns), (900, vec![false, true, true]), "{algorithm}");
     }
+}
+
+/// While the memory is too small to learn from, noisy networks act: with noise of each round, which a resumed run draws
+/// alike.
+#[test]
+fn noisy_networks_that_do_not_learn_yet_go_on_bit_for_bit() {
+    let settings = "learning_starts = 100\nbatch_size = 512\nhidden = [8, 8]\nnoise_std = 3.0";
+    let make = || try_agent("rainbow", &envs("CartPole-v1"), settings).unwrap();
+    let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let (mut whole, mut resumed) = (make(), make());
+    advance(whole.as_mut(), 300);
+    resumed.load(&checkpoint(whole.as_ref(), dirs[0].path())).unwrap();
+    for agent in [&mut whole, &mut resumed] {
+        advance(agent.as_mut(), 500);
+    }
+    let (a, b) = (checkpoint(whole.as_ref(), dirs[1].path()), checkpoint(resumed.as_ref(), dirs[2].path()));
+    for name in ["replay-actions.bin", "replay-observations.bin", "environments.bin"] {
+        assert_eq!(a.bytes(name).unwrap(), b.bytes(name).unwrap(), "{name}");
+    }
+}
+
+struct Up;
+
+impl Policy for Up {
+    fn act(&mut self, _: EnvView<'_>, actions: &mut Buffer) {
+        let Buffer::I32(actions) = actions else { unreachable!("actions are integers") };
+        actions.fill(0);
+    }
+}
+
+/// Whoever walks into the border of CliffWalking, which has no time limit, goes on for ever at a loss of 1 a step.
+#[test]
+fn an_evaluation_cuts_off_episodes_that_do_not_end() {
+    let episodes = evaluate(&mut Up, &envs("CliffWalking-v1"), 2, 1).unwrap();
+    assert_eq!(episodes, [(-100_000.0, 100_000); 2]);
 }
 
 #[test]

@@ -281,6 +281,7 @@ fn mistakes_are_refused_before_the_first_step() {
         ("ppo", &cartpole, "network = \"cnn\"", "\"cnn\" is not known; known: auto, mlp, nature_cnn, minatar_cnn"),
         ("ppo", &cartpole, "recurrent = \"gru\"\nminibatches = 3", "a divisor of num_envs = 4"),
         ("ppo", &cartpole, "recurrent = \"lstm\"", "agent.recurrent: \"lstm\" is not known; known: gru"),
+        ("ppo", &cartpole, "rnd = { features = 0 }", "agent.rnd.features: expected at least 1, found 0"),
         ("ppo", &cartpole, "rnd = { gamma = 1.5 }", "agent.rnd.gamma: expected a number from 0 to below 1"),
         ("ppo", &cartpole, "rnd = { gama = 0.9 }", "gama"),
         ("a2c", &recall, "normalize_observations = true", "only vectors of floats can be normalised"),

@@ -289,11 +289,6 @@ pub fn list(checkpoints: &Path) -> Result<Vec<u64>, CoreError> {
     Ok(steps)
 }
 
-/// The directory of the newest checkpoint, verified or not.
-pub fn latest(checkpoints: &Path) -> Result<Option<PathBuf>, CoreError> {
-    Ok(list(checkpoints)?.last().map(|step| checkpoints.join(step.to_string())))
-}
-
 /// Opens the newest checkpoint. If it is damaged, the error names the newest older one that is sound.
 pub fn open_latest(checkpoints: &Path) -> Result<Option<CheckpointReader>, CoreError> {
     let steps = list(checkpoints)?;

@@ -37,18 +37,6 @@ pub fn save_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> io::Result<
     std::fs::write(path, bytes).map_err(|e| named(path, e))
 }
 
-/// Writes frames of `[height, width, 3]` bytes as an endless GIF; see [`GifWriter`].
-///
-/// # Errors
-/// As [`GifWriter`].
-pub fn save_gif(path: &Path, width: u32, height: u32, frames: &[impl AsRef<[u8]>], fps: u32) -> io::Result<()> {
-    let mut gif = GifWriter::new(path, width, height, fps)?;
-    for frame in frames {
-        gif.push(frame.as_ref())?;
-    }
-    gif.finish()
-}
-
 /// Pictures of one size side by side: the width, height and bytes of a sheet with `columns` pictures a row and `gap`
 /// white pixels between them and around.
 ///
@@ -326,6 +314,14 @@ mod tests {
             if red { [220, 30, 40] } else { [100 + row as u8; 3] }
         };
         (0..64 * 48).flat_map(pixel).collect()
+    }
+
+    fn save_gif(path: &Path, width: u32, height: u32, frames: &[impl AsRef<[u8]>], fps: u32) -> io::Result<()> {
+        let mut gif = GifWriter::new(path, width, height, fps)?;
+        for frame in frames {
+            gif.push(frame.as_ref())?;
+        }
+        gif.finish()
     }
 
     struct Decoded {

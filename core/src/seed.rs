@@ -88,11 +88,6 @@ impl StreamRng {
         }
     }
 
-    /// Fills `out` with draws in `[0, 1)`.
-    pub fn fill_uniform(&mut self, out: &mut [f32]) {
-        out.iter_mut().for_each(|value| *value = self.uniform());
-    }
-
     /// Fills `out` with standard normal draws.
     pub fn fill_normal(&mut self, out: &mut [f32]) {
         out.iter_mut().for_each(|value| *value = self.normal());

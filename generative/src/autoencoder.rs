@@ -27,7 +27,7 @@ use crate::data::{self, Batch, Batches, ImageSets, Images};
 use crate::latent::{CodeGaussian, latent_map};
 use crate::learner::Learner;
 use crate::metrics::{auroc, nearest_distances, roc_curve};
-use crate::pictures::{Sheet, columns, line};
+use crate::pictures::{RECONSTRUCTED, Sheet, columns, line};
 use crate::registry::ModelSpec;
 use crate::sampling::{Options, sample_seeds};
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
@@ -221,23 +221,12 @@ impl Autoencoder {
     }
 
     fn reconstructions(&self, path: &Path) -> Result<PathBuf, CoreError> {
-        const COLUMNS: usize = 10;
-        let mut sheet = Sheet::new(self.test.shape());
-        for band in 0..3 {
-            let rows = COLUMNS * band..(COLUMNS * (band + 1)).min(self.test.len());
-            if rows.start >= rows.end {
-                break;
-            }
-            let pixels = self.test.floats(rows);
-            let seen = self.seen(&pixels);
-            let reconstructed = self.decode(&self.encode(&seen));
-            sheet.band(if self.config.noise > 0.0 {
-                vec![pixels, seen, reconstructed]
-            } else {
-                vec![pixels, reconstructed]
-            });
-        }
-        sheet.save(path)
+        let pixels = self.test.floats(0..RECONSTRUCTED.min(self.test.len()));
+        let seen = self.seen(&pixels);
+        let reconstructed = self.decode(&self.encode(&seen));
+        let kinds: &[&[f32]] =
+            if self.config.noise > 0.0 { &[&pixels, &seen, &reconstructed] } else { &[&pixels, &reconstructed] };
+        Sheet::side_by_side(self.test.shape(), kinds).save(path)
     }
 
     /// Ways from one test picture to another, through their codes.
@@ -379,9 +368,8 @@ impl Task for Autoencoder {
                 let scores = self.anomaly_scores(anomalies);
                 let [reconstruction, latent] = scores.areas();
                 metrics.push("mse", mean(scores.normal[0].iter().copied()));
-                metrics.push("auroc", reconstruction.max(latent));
-                metrics.push("auroc_reconstruction", reconstruction);
                 metrics.push("auroc_latent", latent);
+                metrics.push("auroc_reconstruction", reconstruction);
             }
         }
         Ok(Evaluation { eval: None, metrics })

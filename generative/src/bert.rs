@@ -21,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::embedder::Embedder;
 use crate::encoder::{Batch, BertNet, Encoder, EncoderConfig, Heads, Special};
 use crate::registry::ModelSpec;
+use crate::sampling::Options;
 use crate::text::{
-    AttentionMaps, BERT_SPECIAL, Corpus, Learner, OptimizerSetting, TextConfig, Tokenizer, TokenizerKind,
-    check_vocabulary, sentences,
+    AttentionMaps, BERT_SPECIAL, Corpus, Learner, OptimizerSetting, TextConfig, Tokenizer, check_vocabulary, sentences,
 };
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
 
@@ -151,11 +151,12 @@ impl Passages {
         Ok(Self { sentences: encoded?.into_iter().filter(|ids| !ids.is_empty()).collect() })
     }
 
-    /// Whole sentences from `at` on, up to `limit` tokens (the first is cut to it), and the sentence after them.
-    fn passage(&self, at: usize, limit: usize) -> (Vec<u32>, usize) {
+    /// Whole sentences from `at` on and before `end`, up to `limit` tokens (the first is cut to it), and the sentence
+    /// after them.
+    fn passage(&self, at: usize, end: usize, limit: usize) -> (Vec<u32>, usize) {
         let mut ids: Vec<u32> = self.sentences[at].iter().copied().take(limit).collect();
         let mut next = at + 1;
-        while let Some(sentence) = self.sentences.get(next).filter(|s| ids.len() + s.len() <= limit) {
+        while let Some(sentence) = self.sentences[next..end].first().filter(|s| ids.len() + s.len() <= limit) {
             ids.extend(sentence);
             next += 1;
         }
@@ -165,17 +166,13 @@ impl Passages {
     /// Two passages that fit into `block` tokens with the special ones, and whether the second follows the first.
     fn pair(&self, block: usize, rng: &mut StreamRng) -> (Vec<u32>, Vec<u32>, bool) {
         let room = block - 3;
-        // The last sentence has none after it.
-        let last = self.sentences.len() as u32 - 1;
-        loop {
-            let (a, next) = self.passage(rng.below(last) as usize, room / 2);
-            let follows = rng.uniform() < 0.5;
-            let at = if follows { next } else { rng.below(last + 1) as usize };
-            if at < self.sentences.len() {
-                let (b, _) = self.passage(at, room - a.len());
-                return (a, b, follows);
-            }
-        }
+        let all = self.sentences.len();
+        // The last sentence has none after it: it is never in the first passage.
+        let (a, next) = self.passage(rng.below(all as u32 - 1) as usize, all - 1, room / 2);
+        let follows = rng.uniform() < 0.5;
+        let at = if follows { next } else { rng.below(all as u32) as usize };
+        let (b, _) = self.passage(at, all, room - a.len());
+        (a, b, follows)
     }
 }
 
@@ -231,10 +228,7 @@ impl Bert {
     pub fn from_config(document: &mut ConfigDocument, setting: &ModelSetting<'_>) -> Result<Self, ConfigError> {
         let config: BertConfig = document.section("model")?;
         config.check(document)?;
-        let data = TextConfig::from_document(document)?;
-        if data.tokenizer != TokenizerKind::Wordpiece {
-            return Err(document.out_of_range("data.tokenizer", "\"wordpiece\"", format!("{:?}", data.tokenizer)));
-        }
+        let data = TextConfig::of_word_pieces(document)?;
         let corpus = Corpus::read(&data).map_err(|error| document.invalid("data.files", error))?;
         let special = Special::of(&corpus.tokenizer).map_err(|error| document.invalid("data.tokenizer_file", error))?;
         let passages = |text| {
@@ -399,18 +393,11 @@ impl Task for Bert {
 }
 
 impl Model for Bert {
-    /// Fills in the `[MASK]`s of the prompt.
+    /// Fills in the `[MASK]`s of the prompt. Options: `best=` (tokens that are named for each).
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
-        let mut best = 5usize;
-        for (key, value) in std::mem::take(&mut request.options) {
-            match (key.as_str(), value.parse().ok().filter(|n| *n > 0)) {
-                ("best", Some(count)) => best = count,
-                ("best", None) => {
-                    return Err(CoreError::Usage(format!("best: expected a whole number above 0, found {value}")));
-                }
-                _ => return Err(CoreError::Usage(format!("{key}: not an option of this model; known: best"))),
-            }
-        }
+        let mut options = Options::of(request);
+        let best = options.value("best", "a whole number above 0", |n| *n > 0)?.unwrap_or(5usize);
+        options.finish()?;
         let Some(prompt) = request.prompt.as_deref() else {
             return Err(CoreError::Usage("expected --prompt with a text that has [MASK] in it".into()));
         };
@@ -491,17 +478,20 @@ mod tests {
 
     #[test]
     fn pairs_fit_and_half_of_them_follow() {
-        let passages = Passages { sentences: (0..50).map(|i| vec![i; 3 + i as usize % 9]).collect() };
-        let mut rng = stream(2, "test", 0);
-        let mut following = 0;
-        for _ in 0..2000 {
-            let (a, b, follows) = passages.pair(24, &mut rng);
-            assert!(!a.is_empty() && !b.is_empty() && a.len() + b.len() + 3 <= 24);
-            if follows {
-                assert_eq!(a[a.len() - 1] + 1, b[0]);
-                following += 1;
+        // In a part of three short sentences the first passage has room for all of them.
+        for (sentences, block) in [(50, 24), (3, 64)] {
+            let passages = Passages { sentences: (0..sentences).map(|i| vec![i; 3 + i as usize % 9]).collect() };
+            let mut rng = stream(2, "test", 0);
+            let mut following = 0;
+            for _ in 0..2000 {
+                let (a, b, follows) = passages.pair(block, &mut rng);
+                assert!(!a.is_empty() && !b.is_empty() && a.len() + b.len() + 3 <= block);
+                if follows {
+                    assert_eq!(a[a.len() - 1] + 1, b[0]);
+                    following += 1;
+                }
             }
+            assert!((900..1100).contains(&following), "{sentences} sentences: {following}");
         }
-        assert!((900..1100).contains(&following), "{following}");
     }
 }

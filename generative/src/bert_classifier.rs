@@ -22,9 +22,8 @@ use crate::embedder::Embedder;
 use crate::encoder::{Batch, BertNet, Encoder, Heads, Special};
 use crate::huggingface::Pretrained;
 use crate::registry::ModelSpec;
-use crate::text::{
-    Learner, OptimizerSetting, TextConfig, Tokenizer, TokenizerKind, check_vocabulary, read_text, sentences,
-};
+use crate::sampling::Options;
+use crate::text::{Learner, OptimizerSetting, TextConfig, Tokenizer, check_vocabulary, read_text, sentences};
 use crate::{GenerativeError, Model, ModelSetting, SampleReport, SampleRequest};
 
 /// The registry's entry.
@@ -123,6 +122,23 @@ impl ClassifierNet {
 /// A sentence's tokens and its class.
 type Example = (Vec<u32>, i64);
 
+/// Sentences with their classes, and what the network sees of them.
+struct Examples {
+    sentences: Vec<(String, i64)>,
+    examples: Vec<Example>,
+}
+
+impl Examples {
+    fn new(sentences: Vec<(String, i64)>, tokenizer: &Tokenizer, max_tokens: usize) -> Result<Self, String> {
+        let encode = |(sentence, class): &(String, i64)| {
+            let mut ids = tokenizer.encode(sentence)?;
+            ids.truncate(max_tokens - 2);
+            Ok::<_, String>((ids, *class))
+        };
+        Ok(Self { examples: sentences.iter().map(encode).collect::<Result<_, _>>()?, sentences })
+    }
+}
+
 /// Sentences of a batch, without another choice in `[train]`.
 const BATCH: usize = 16;
 
@@ -136,8 +152,8 @@ pub struct BertClassifier {
     special: Special,
     max_tokens: usize,
     classes: Vec<String>,
-    train: Vec<Example>,
-    validation: Vec<Example>,
+    train: Examples,
+    validation: Examples,
     learner: Learner<ClassifierNet>,
 }
 
@@ -149,7 +165,7 @@ impl BertClassifier {
     pub fn from_config(document: &mut ConfigDocument, setting: &ModelSetting<'_>) -> Result<Self, ConfigError> {
         let config: ClassifierConfig = document.section("model")?;
         config.check(document)?;
-        let data = TextConfig::from_document(document)?;
+        let data = TextConfig::of_word_pieces(document)?;
         if data.files.len() < 2 || data.validation == 0.0 {
             let found = format!("{} files with validation = {}", data.files.len(), data.validation);
             return Err(document.out_of_range(
@@ -164,25 +180,6 @@ impl BertClassifier {
             .map(|path| read_text(path))
             .collect::<Result<_, _>>()
             .map_err(|error| document.invalid("data.files", error))?;
-        let device = setting.device.clone().autodiff();
-        let start = match &config.pretrained {
-            Some(path) => {
-                load_pretrained(path, &device).map_err(|error| document.invalid("model.pretrained", error))?
-            }
-            None => {
-                let mut tokens = data.setting();
-                tokens.kind = TokenizerKind::Wordpiece;
-                let tokenizer = Tokenizer::train(&tokens, &texts.join("\n"))
-                    .map_err(|error| document.invalid("data.files", error))?;
-                let shape = BertConfig::default().encoder(tokenizer.vocab_size());
-                let encoder = Encoder::new(&shape, &mut stream(setting.seed, "network", 0), &device);
-                Start { encoder, tokenizer, width: shape.width, block: shape.block }
-            }
-        };
-        let Start { encoder, tokenizer, width, block } = start;
-        let special = Special::of(&tokenizer).map_err(|error| document.invalid("model.pretrained", error))?;
-        let max_tokens = config.max_tokens.min(block);
-
         let (mut train, mut validation) = (Vec::new(), Vec::new());
         for (class, (text, path)) in texts.iter().zip(&data.files).enumerate() {
             let mut found = sentences(text);
@@ -193,13 +190,43 @@ impl BertClassifier {
                     format!("expected two sentences of {} words or more, found {}", config.min_words, found.len());
                 return Err(document.invalid("data.files", GenerativeError::unusable(path, problem)));
             }
-            for (i, sentence) in found.iter().enumerate() {
-                let mut ids = tokenizer.encode(sentence).map_err(|error| document.invalid("data.files", error))?;
-                ids.truncate(max_tokens - 2);
-                let part = if i < kept { &mut train } else { &mut validation };
-                part.push((ids, class as i64));
-            }
+            let mut found = found.into_iter().map(|sentence| (sentence, class as i64));
+            train.extend(found.by_ref().take(kept));
+            validation.extend(found);
         }
+        let device = setting.device.clone().autodiff();
+        let tokenizer_key = if config.pretrained.is_some() { "model.pretrained" } else { "data.tokenizer_file" };
+        let start = match &config.pretrained {
+            Some(path) => {
+                if data.tokenizer_file.is_some() {
+                    let problem = "stands beside model.pretrained, which has its own tokenizer: expected one of them";
+                    return Err(document.invalid("data.tokenizer_file", problem));
+                }
+                load_pretrained(path, &device).map_err(|error| document.invalid("model.pretrained", error))?
+            }
+            None => {
+                let tokenizer = match &data.tokenizer_file {
+                    Some(path) => {
+                        Tokenizer::load(path).map_err(|error| document.invalid("data.tokenizer_file", error))?
+                    }
+                    None => {
+                        let text: Vec<&str> = train.iter().map(|(sentence, _)| sentence.as_str()).collect();
+                        Tokenizer::train(&data.setting(), &text.join("\n"))
+                            .map_err(|error| document.invalid("data.files", error))?
+                    }
+                };
+                let shape = BertConfig::default().encoder(tokenizer.vocab_size());
+                let encoder = Encoder::new(&shape, &mut stream(setting.seed, "network", 0), &device);
+                Start { encoder, tokenizer, width: shape.width, block: shape.block }
+            }
+        };
+        let Start { encoder, tokenizer, width, block } = start;
+        let special = Special::of(&tokenizer).map_err(|error| document.invalid(tokenizer_key, error))?;
+        let max_tokens = config.max_tokens.min(block);
+        let encoded = |sentences| {
+            Examples::new(sentences, &tokenizer, max_tokens).map_err(|error| document.invalid("data.files", error))
+        };
+        let (train, validation) = (encoded(train)?, encoded(validation)?);
         let classes: Vec<String> = data
             .files
             .iter()
@@ -271,7 +298,7 @@ impl Task for BertClassifier {
         let mut rng = stream(self.seed, "batches", step);
         // Classes are drawn evenly, so that a long text does not outweigh a short one.
         let of_class: Vec<Vec<&Example>> = (0..self.classes.len())
-            .map(|class| self.train.iter().filter(|(_, c)| *c == class as i64).collect())
+            .map(|class| self.train.examples.iter().filter(|(_, c)| *c == class as i64).collect())
             .collect();
         let examples: Vec<&Example> = (0..self.batch_size)
             .map(|_| {
@@ -290,7 +317,7 @@ impl Task for BertClassifier {
     fn evaluate(&mut self, _episodes: u32) -> Result<Evaluation, CoreError> {
         let net = self.learner.net().valid();
         let device = self.device.clone().inner();
-        let mut order: Vec<&Example> = self.validation.iter().collect();
+        let mut order: Vec<&Example> = self.validation.examples.iter().collect();
         order.sort_by_key(|(ids, _)| ids.len());
         let mut nats = 0.0;
         let (mut right, mut of_class) = (vec![0usize; self.classes.len()], vec![0usize; self.classes.len()]);
@@ -324,9 +351,17 @@ impl Task for BertClassifier {
     }
 
     fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
+        let misfit = |problem| CoreError::Checkpoint { path: from.path().join("tokenizer.json"), problem };
         let mut learner = self.learner.clone();
         let tokenizer = learner.load(from)?;
         check_vocabulary(from, tokenizer.vocab_size(), self.tokenizer.vocab_size())?;
+        if tokenizer.to_json() != self.tokenizer.to_json() {
+            let special = Special::of(&tokenizer).map_err(misfit)?;
+            let encoded =
+                |part: &Examples| Examples::new(part.sentences.clone(), &tokenizer, self.max_tokens).map_err(misfit);
+            (self.train, self.validation) = (encoded(&self.train)?, encoded(&self.validation)?);
+            (self.tokenizer, self.special) = (tokenizer, special);
+        }
         self.learner = learner;
         Ok(())
     }
@@ -339,9 +374,7 @@ impl Task for BertClassifier {
 impl Model for BertClassifier {
     /// The probability of each class for the sentence of the prompt.
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
-        if let Some((key, _)) = request.options.first() {
-            return Err(CoreError::Usage(format!("{key}: a classifier has no options")));
-        }
+        Options::of(request).finish()?;
         let Some(prompt) = request.prompt.as_deref() else {
             return Err(CoreError::Usage("expected --prompt with the sentence to classify".into()));
         };

@@ -34,6 +34,9 @@ pub struct Pretrained {
     pub max_length: usize,
 }
 
+/// `[CLS]`, a token and `[SEP]`.
+const SHORTEST: usize = 3;
+
 /// `config.json`, as far as it matters.
 #[derive(Debug, Deserialize)]
 struct ConfigFile {
@@ -99,6 +102,9 @@ impl Pretrained {
         }
         let special = Special::of(&tokenizer).map_err(unusable)?;
         let max_length = tokenizer.max_length().unwrap_or(config.block).min(config.block);
+        if max_length < SHORTEST {
+            return Err(unusable(format!("truncation.max_length: expected at least {SHORTEST}, found {max_length}")));
+        }
         Ok(Self { config, encoder, heads, tokenizer, special, max_length })
     }
 
@@ -124,6 +130,10 @@ fn read_config(path: &Path) -> Result<EncoderConfig, GenerativeError> {
     let (width, heads) = (file.hidden_size, file.num_attention_heads);
     if heads == 0 || width == 0 || !width.is_multiple_of(heads) {
         return Err(unusable(format!("num_attention_heads: expected a divisor of hidden_size {width}, found {heads}")));
+    }
+    if file.max_position_embeddings < SHORTEST {
+        let found = file.max_position_embeddings;
+        return Err(unusable(format!("max_position_embeddings: expected at least {SHORTEST}, found {found}")));
     }
     Ok(EncoderConfig {
         vocab_size: file.vocab_size,

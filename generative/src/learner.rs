@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::prelude::*;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
-use hotfire_nn::{Adam, AdamConfig, AdamRecord};
+use hotfire_nn::{Adam, AdamConfig};
 use serde::{Deserialize, Serialize};
 
 /// A network in training.
@@ -50,11 +50,9 @@ impl<M: Module> Learner<M> {
 
     /// Writes network, moments and step.
     pub fn save(&self, to: &mut CheckpointWriter) -> Result<(), CoreError> {
-        let record = self.optimizer.record(self.net());
         to.module(&format!("{}.safetensors", self.name), self.net())?;
-        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
-        to.arrays(&format!("{}-optimizer.safetensors", self.name), &moments)?;
-        to.json(&format!("{}.json", self.name), &State { step: self.step, optimizer_steps: record.steps })
+        let optimizer_steps = self.optimizer.save(to, &format!("{}-optimizer.safetensors", self.name), self.net())?;
+        to.json(&format!("{}.json", self.name), &State { step: self.step, optimizer_steps })
     }
 
     /// Restores what [`save`](Self::save) wrote; on an error nothing has changed.
@@ -62,9 +60,7 @@ impl<M: Module> Learner<M> {
         let state: State = from.json(&format!("{}.json", self.name))?;
         let net = from.module(&format!("{}.safetensors", self.name), self.net().clone())?;
         let moments = format!("{}-optimizer.safetensors", self.name);
-        let record = AdamRecord { steps: state.optimizer_steps, moments: from.arrays(&moments)?.into_iter().collect() };
-        let misfit = |problem| CoreError::Checkpoint { path: from.path().join(&moments), problem };
-        self.optimizer.load(&net, record).map_err(misfit)?;
+        self.optimizer.restore(from, &moments, &net, state.optimizer_steps)?;
         self.net = Some(net);
         self.step = state.step;
         Ok(())

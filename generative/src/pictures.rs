@@ -13,6 +13,9 @@ const GAP: usize = 3;
 const MARGIN: usize = 12;
 const PAGE: [u8; 3] = [0xFC, 0xFD, 0xFE];
 
+/// Pictures that are shown beside their reconstructions.
+pub(crate) const RECONSTRUCTED: usize = 30;
+
 /// Rows of pictures on a page. Rows of a band lie close together, bands farther apart.
 pub(crate) struct Sheet {
     shape: [usize; 3],
@@ -29,6 +32,16 @@ impl Sheet {
     pub fn grid(shape: [usize; 3], pictures: &[f32], columns: usize) -> Self {
         let mut sheet = Self::new(shape);
         sheet.band(pictures.chunks(columns * sheet.picture_len()).map(<[f32]>::to_vec).collect());
+        sheet
+    }
+
+    /// Pictures `[N, channels, height, width]` of several kinds in bands of ten columns, a row of each kind in a band.
+    pub fn side_by_side(shape: [usize; 3], kinds: &[&[f32]]) -> Self {
+        let mut sheet = Self::new(shape);
+        let len = 10 * sheet.picture_len();
+        for start in (0..kinds[0].len()).step_by(len) {
+            sheet.band(kinds.iter().map(|kind| kind[start..kind.len().min(start + len)].to_vec()).collect());
+        }
         sheet
     }
 

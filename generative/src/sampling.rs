@@ -25,28 +25,44 @@ impl Options {
         Self { given: std::mem::take(&mut request.options), known: Vec::new() }
     }
 
-    fn take(&mut self, key: &'static str) -> Option<String> {
+    fn take(&mut self, key: &'static str) -> Result<Option<String>, CoreError> {
         self.known.push(key);
-        let at = self.given.iter().rposition(|(given, _)| given == key)?;
+        let Some(at) = self.given.iter().position(|(given, _)| given == key) else { return Ok(None) };
         let (_, value) = self.given.remove(at);
-        self.given.retain(|(given, _)| given != key);
-        Some(value)
+        match self.given.iter().find(|(given, _)| given == key) {
+            Some((_, again)) => Err(CoreError::Usage(format!("{key}={again}: expected once, found {key}={value} too"))),
+            None => Ok(Some(value)),
+        }
     }
 
-    /// One of some names; the first without the option.
-    pub fn name(&mut self, key: &'static str, names: &[&'static str]) -> Result<&'static str, CoreError> {
-        let Some(value) = self.take(key) else { return Ok(names[0]) };
-        names.iter().find(|name| **name == value).copied().ok_or_else(|| {
+    /// What the one of some names stands for that is given, if one is.
+    pub fn choice<T: Copy>(&mut self, key: &'static str, names: &[(&'static str, T)]) -> Result<Option<T>, CoreError> {
+        let Some(value) = self.take(key)? else { return Ok(None) };
+        let chosen = names.iter().find(|(name, _)| *name == value).map(|(_, meaning)| *meaning);
+        chosen.map(Some).ok_or_else(|| {
+            let names: Vec<&str> = names.iter().map(|(name, _)| *name).collect();
             let hint = nearest(&value, names.iter().copied()).map(|name| format!("; did you mean {name}?"));
             let hint = hint.unwrap_or_else(|| format!("; known: {}", names.join(", ")));
             CoreError::Usage(format!("{key}={value}: {value:?} is not known{hint}"))
         })
     }
 
-    /// A value, if it is given.
-    pub fn value<T: FromStr>(&mut self, key: &'static str, expected: &str) -> Result<Option<T>, CoreError> {
-        let Some(value) = self.take(key) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| CoreError::Usage(format!("{key}={value}: expected {expected}")))
+    /// One of some names; the first without the option.
+    pub fn name(&mut self, key: &'static str, names: &[&'static str]) -> Result<&'static str, CoreError> {
+        let pairs: Vec<_> = names.iter().map(|name| (*name, *name)).collect();
+        Ok(self.choice(key, &pairs)?.unwrap_or(names[0]))
+    }
+
+    /// A value that `fits`, if one is given.
+    pub fn value<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        expected: &str,
+        fits: impl Fn(&T) -> bool,
+    ) -> Result<Option<T>, CoreError> {
+        let Some(value) = self.take(key)? else { return Ok(None) };
+        let parsed = value.parse().ok().filter(fits);
+        parsed.map(Some).ok_or_else(|| CoreError::Usage(format!("{key}={value}: expected {expected}")))
     }
 
     /// Refuses options that were not asked for.
@@ -54,6 +70,7 @@ impl Options {
         let Some((key, value)) = self.given.first() else { return Ok(()) };
         let hint = match nearest(key, self.known.iter().copied()) {
             Some(name) => format!("did you mean {name}?"),
+            None if self.known.is_empty() => "it has none".into(),
             None => format!("known: {}", self.known.join(", ")),
         };
         Err(CoreError::Usage(format!("{key}={value}: this model has no such option; {hint}")))
@@ -71,14 +88,19 @@ mod tests {
 
     #[test]
     fn options_are_read_and_mistakes_named() {
-        let mut good = options(&[("class", "3"), ("class", "7"), ("picture", "samples")]);
-        assert_eq!(good.value::<u32>("class", "a class").unwrap(), Some(7));
-        assert_eq!(good.value::<f32>("scale", "a number").unwrap(), None);
+        let mut good = options(&[("class", "7"), ("picture", "samples")]);
+        assert_eq!(good.value("class", "a class", |class: &u32| *class < 8).unwrap(), Some(7));
+        assert_eq!(good.value("scale", "a number", |_: &f32| true).unwrap(), None);
         assert_eq!(good.name("picture", &["grid", "samples"]).unwrap(), "samples");
         good.finish().unwrap();
-        let mut bad = options(&[("class", "x"), ("picture", "sampels"), ("clas", "1")]);
+        let mut bad = options(&[("class", "x"), ("steps", "0"), ("picture", "sampels"), ("clas", "1")]);
         let message = |error: CoreError| error.to_string();
-        assert!(message(bad.value::<u32>("class", "a class").unwrap_err()).contains("class=x: expected a class"));
+        let any = |_: &u32| true;
+        assert!(message(bad.value("class", "a class", any).unwrap_err()).contains("class=x: expected a class"));
+        let least = bad.value("steps", "a number from 1", |n: &u32| *n > 0).unwrap_err();
+        assert!(message(least).contains("steps=0: expected a number from 1"));
+        let twice = options(&[("class", "3"), ("class", "7")]).value("class", "a class", any).unwrap_err();
+        assert_eq!(message(twice), "class=7: expected once, found class=3 too");
         assert!(message(bad.name("picture", &["grid", "samples"]).unwrap_err()).contains("did you mean samples?"));
         assert!(message(bad.finish().unwrap_err()).contains("did you mean class?"));
     }

@@ -99,6 +99,20 @@ fn damage_is_named() {
     assert!(extra.contains("found encoder.layer.1.output.dense.bias of shape [8]"), "{extra}");
 
     write(dir.path(), &tensors());
+    let config = std::fs::read_to_string(dir.path().join("config.json")).unwrap();
+    std::fs::write(dir.path().join("config.json"), config.replace("embeddings\": 16", "embeddings\": 2")).unwrap();
+    let short = load(dir.path()).unwrap_err();
+    assert!(short.ends_with("config.json: max_position_embeddings: expected at least 3, found 2"), "{short}");
+    std::fs::write(dir.path().join("config.json"), &config).unwrap();
+    let truncation = hotfire_generative::text::Tokenizer::load(&dir.path().join("vocab.txt")).unwrap().to_json().replace(
+        "\"truncation\": null",
+        "\"truncation\": {\"direction\": \"Right\", \"max_length\": 2, \"strategy\": \"LongestFirst\", \"stride\": 0}",
+    );
+    std::fs::write(dir.path().join("tokenizer.json"), truncation).unwrap();
+    let short = load(dir.path()).unwrap_err();
+    assert!(short.ends_with("tokenizer.json: truncation.max_length: expected at least 3, found 2"), "{short}");
+    std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+
     std::fs::write(dir.path().join("vocab.txt"), VOCABULARY.replace("sat\n", "")).unwrap();
     assert!(load(dir.path()).unwrap_err().ends_with("vocab.txt: expected 9 tokens, as config.json says, found 8"));
     std::fs::write(dir.path().join("config.json"), r#"{"model_type": "t5"}"#).unwrap();

@@ -204,11 +204,45 @@ fn mistakes_are_named() {
     assert!(message.contains("data.tokenizer: expected \"wordpiece\""), "{message}");
     let message = problem("name = \"bert-classifier\"", &song("wordpiece"));
     assert!(message.contains("two files or more"), "{message}");
+    let message = problem("name = \"bert-classifier\"", &song("bpe"));
+    assert!(message.contains("data.tokenizer: expected \"wordpiece\", found Bpe"), "{message}");
+    let two = format!("files = [\"{SONG}\", \"{SONG}\"]\ntokenizer_file = \"nowhere.json\"");
+    let message = problem("name = \"bert-classifier\"", &two);
+    assert!(message.contains("data.tokenizer_file") && message.contains("nowhere.json: cannot read"), "{message}");
+    let message = problem("name = \"bert-classifier\"\npretrained = \"runs/bert\"", &two);
+    assert!(message.contains("data.tokenizer_file: stands beside model.pretrained"), "{message}");
 
     let mut task = make(&small_models()[0].1, 6, SMALL).unwrap();
     let message = sample(&mut task, "modern model", &[]).unwrap_err().to_string();
     assert_eq!(message, "--prompt: expected at most 8 tokens (the model's block), found 12");
     assert!(sample(&mut task, "aßa", &[]).unwrap_err().to_string().contains("'ß' is not in the dictionary"));
+}
+
+/// The words of a checkpoint keep their numbers, whatever became of the text that they were learned from.
+#[test]
+fn a_classifier_keeps_its_tokenizer_when_its_text_was_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let changing = dir.path().join("pride.txt");
+    let config = config(
+        "name = \"bert-classifier\"\nmax_tokens = 16\nwarmup = 2",
+        &format!("files = [{changing:?}, \"{SONG}\"]\nvocab_size = 100\nvalidation = 0.2"),
+    );
+    let text = std::fs::read_to_string(PRIDE).unwrap();
+    let piece = |i: usize| text.chars().skip(20_000 * i).take(20_000).collect::<String>();
+    std::fs::write(&changing, piece(0)).unwrap();
+    let mut task = make(&config, 6, SMALL).unwrap();
+    task.model.iterate().unwrap();
+    let (path, files) = save(&task, &dir.path().join("checkpoints"));
+    std::fs::write(&changing, piece(1)).unwrap();
+    let mut resumed = make(&config, 6, SMALL).unwrap();
+    let (_, others) = save(&resumed, &dir.path().join("others"));
+    assert_ne!(files["tokenizer.json"], others["tokenizer.json"], "the text makes another dictionary");
+    resumed.model.load(&CheckpointReader::open(path).unwrap()).unwrap();
+    let prompt = "I am the very model of a modern Major-General.";
+    assert_eq!(sample(&mut task, prompt, &[]).unwrap(), sample(&mut resumed, prompt, &[]).unwrap());
+    let (_, again) = save(&resumed, &dir.path().join("again"));
+    assert_eq!(files["tokenizer.json"], again["tokenizer.json"]);
+    resumed.model.iterate().unwrap();
 }
 
 #[test]

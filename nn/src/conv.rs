@@ -69,11 +69,6 @@ impl Conv2d {
         }
     }
 
-    /// With weights and biases zero, for a layer that is to start as nothing.
-    pub fn zeroed(self) -> Self {
-        Self { weight: self.weight.map(|w| w.zeros_like()), bias: self.bias.map(|b| b.zeros_like()), ..self }
-    }
-
     /// With He's start, for layers before a ReLU: weights uniform within `sqrt(6 / (inputs kernel^2))`, biases zero.
     pub fn he(self) -> Self {
         let (weight, bias) = he(self.weight, self.bias);

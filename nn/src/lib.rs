@@ -22,5 +22,5 @@ pub use init::{orthogonal, uniform};
 pub use mlp::{CompiledMlp, Mlp};
 pub use noisy::{Noise, NoisyMlp};
 pub use ops::Activation;
-pub use optim::{Adam, AdamConfig, AdamRecord};
+pub use optim::{Adam, AdamConfig};
 pub use torso::{CompiledTorso, InputShape, Network, Torso};

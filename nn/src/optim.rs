@@ -11,6 +11,8 @@ use burn::backend::Flex;
 use burn::module::{ModuleMapper, ModuleVisitor, Param};
 use burn::prelude::*;
 use burn::tensor::{Gradients, TensorData};
+use hotfire_core::CoreError;
+use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use rayon::prelude::*;
 
 use crate::ops::host;
@@ -70,13 +72,13 @@ enum Moments {
     Device { first: Tensor<1>, second: Tensor<1> },
 }
 
-/// The optimizer's state in plain numbers, for checkpoints.
+/// The optimizer's state in plain numbers.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct AdamRecord {
+struct AdamRecord {
     /// Number of steps taken.
-    pub steps: u64,
+    steps: u64,
     /// The moments under their parameter's path in the module, as in `actor.weights.0.moment_1`.
-    pub moments: Vec<(String, Vec<f32>)>,
+    moments: Vec<(String, Vec<f32>)>,
 }
 
 impl Adam {
@@ -120,7 +122,7 @@ impl Adam {
     }
 
     /// The state in plain numbers, for the module that was stepped.
-    pub fn record<M: Module>(&self, module: &M) -> AdamRecord {
+    fn record<M: Module>(&self, module: &M) -> AdamRecord {
         let read =
             |tensor: &Tensor<1>| tensor.clone().into_data().try_into_vec::<f32>().expect("moments are 32-bit floats");
         let moments = self.moments.iter().zip(parameters(module)).flat_map(|(moments, parameter)| {
@@ -137,7 +139,7 @@ impl Adam {
     ///
     /// # Errors
     /// If an array is missing or has another length than its parameter; nothing is changed then.
-    pub fn load<M: Module>(&mut self, module: &M, record: AdamRecord) -> Result<(), String> {
+    fn load<M: Module>(&mut self, module: &M, record: AdamRecord) -> Result<(), String> {
         let mut arrays: HashMap<String, Vec<f32>> = record.moments.into_iter().collect();
         let mut take = |name: String, len: usize| match arrays.remove(&name) {
             Some(values) if values.len() == len => Ok(values),
@@ -155,6 +157,33 @@ impl Adam {
         self.moments = moments.collect::<Result<_, String>>()?;
         self.steps = record.steps;
         Ok(())
+    }
+
+    /// Writes the moments as the file `name`; returns the step count, to be kept with the caller's numbers.
+    ///
+    /// # Errors
+    /// If the file can't be written.
+    pub fn save<M: Module>(&self, to: &mut CheckpointWriter, name: &str, module: &M) -> Result<u64, CoreError> {
+        let record = self.record(module);
+        let moments: Vec<(&str, &[f32])> = record.moments.iter().map(|(name, m)| (name.as_str(), &m[..])).collect();
+        to.arrays(name, &moments)?;
+        Ok(record.steps)
+    }
+
+    /// Goes on from what [`Adam::save`] wrote for an equal module.
+    ///
+    /// # Errors
+    /// If the file can't be read or is that of another module; nothing is changed then.
+    pub fn restore<M: Module>(
+        &mut self,
+        from: &CheckpointReader,
+        name: &str,
+        module: &M,
+        steps: u64,
+    ) -> Result<(), CoreError> {
+        let moments = from.arrays(name)?.into_iter().collect();
+        let misfit = |problem| CoreError::Checkpoint { path: from.path().join(name), problem };
+        self.load(module, AdamRecord { steps, moments }).map_err(misfit)
     }
 }
 

@@ -169,6 +169,29 @@ proptest! {
     }
 }
 
+/// A run that goes on without its memory is in the middle of an episode, whose stacks are not of one frame.
+#[test]
+fn a_memory_that_begins_amid_an_episode_knows_the_older_frames() {
+    let (observations, actions) = spaces(3, 2);
+    let mut source = Source::new(2, 3, 2);
+    let mut replay = Replay::new(&observations, &actions, 2, config(12, 1, 3)).unwrap();
+    replay.begin(&source.observations(), None);
+    (0..4).for_each(|_| source.step(&mut replay, &[(false, false); 2]));
+    source.log.iter_mut().for_each(Vec::clear);
+    replay.begin(&source.observations(), None);
+    for steps in 1..10 {
+        source.step(&mut replay, &[(false, false); 2]);
+        let mut batch = Batch::new(&observations, &actions, 1);
+        for (age, lane) in (1..=steps.min(6)).flat_map(|age| [(age, 0), (age, 1)]) {
+            batch.indices[0] = (replay.slot_before_head(age) * 2 + lane) as u32;
+            replay.gather(&mut batch);
+            let logged = &source.log[lane][steps - age];
+            assert_eq!(batch.observations.as_u8().unwrap(), &logged.observation, "{steps} steps, {age} ago");
+            assert_eq!(batch.next_observations.as_u8().unwrap(), &logged.next, "{steps} steps, {age} ago");
+        }
+    }
+}
+
 /// Rewards 1, 2, 3, ... in one lane, discount 0.5, 3-step returns; worked out by hand.
 #[test]
 fn three_step_returns_by_hand() {

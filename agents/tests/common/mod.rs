@@ -1,7 +1,7 @@
 //! What the tests over all registered algorithms share: probe environments, and settings for small problems.
 //!
-//! A new algorithm takes part as soon as it is registered; if its defaults are too slow for small problems, it gets a
-//! line in [`settings`].
+//! A new algorithm takes part as soon as it is registered and [`serves`] says of which actions; if its defaults are too
+//! slow for small problems, it gets a line in [`settings`].
 
 #![allow(dead_code)] // Each test binary uses a part.
 
@@ -176,6 +176,16 @@ pub fn probe_envs(probe: Probe, continuous: bool) -> EnvConfig {
 /// Registered environments.
 pub fn envs(id: &str) -> EnvConfig {
     EnvConfig { spec: hotfire_envs::spec(id).unwrap(), num_envs: 4, options: Vec::new(), wrappers: Vec::new() }
+}
+
+/// Whether an algorithm serves Discrete actions, and whether Box actions.
+pub fn serves(algorithm: &str) -> (bool, bool) {
+    match algorithm {
+        "reinforce" | "a2c" | "ppo" | "sac" => (true, true),
+        "dqn" | "ddqn" | "c51" | "qrdqn" | "rainbow" | "pqn" => (true, false),
+        "td3" | "ddpg" => (false, true),
+        _ => panic!("{algorithm}: say here which actions it serves"),
+    }
 }
 
 /// Settings with which an algorithm solves the probes within [`PROBE_STEPS`] steps.

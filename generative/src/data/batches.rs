@@ -65,12 +65,6 @@ impl Batch {
         let n = self.corrupted.len() / (c * h * w);
         Tensor::from_data(TensorData::new(std::mem::take(&mut self.corrupted), [n, c, h, w]), device)
     }
-
-    /// The labels as `[N]`.
-    pub fn labels(&self, device: &Device) -> Tensor<1, Int> {
-        let labels: Vec<i32> = self.labels.iter().map(|label| *label as i32).collect();
-        Tensor::from_data(TensorData::new(labels, [self.labels.len()]), device)
-    }
 }
 
 /// What a model does to each training batch on the loading thread, such as adding noise or binarising.

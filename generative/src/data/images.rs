@@ -1,8 +1,5 @@
 //! A set of pictures in memory.
 
-use burn::prelude::*;
-use burn::tensor::TensorData;
-
 /// Pictures of one size, as bytes, with or without labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Images {
@@ -50,12 +47,6 @@ impl Images {
     pub fn floats(&self, rows: std::ops::Range<usize>) -> Vec<f32> {
         let bytes = &self.pixels[rows.start * self.image_len()..rows.end * self.image_len()];
         bytes.iter().map(|byte| f32::from(*byte) / 255.0).collect()
-    }
-
-    /// Pictures `rows` as a tensor `[rows, channels, height, width]` of numbers from 0 to 1.
-    pub fn tensor(&self, rows: std::ops::Range<usize>, device: &Device) -> Tensor<4> {
-        let shape = [rows.len(), self.channels, self.height, self.width];
-        Tensor::from_data(TensorData::new(self.floats(rows), shape), device)
     }
 
     /// The first `count` pictures, or all if there are fewer or `count` is 0.

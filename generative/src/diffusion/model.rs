@@ -16,7 +16,7 @@ use hotfire_nn::{AdamConfig, ema, warmed_up};
 use super::config::DiffusionConfig;
 use super::network::{MlpDenoiser, Network};
 use super::pictures;
-use super::sampling::{Film, Sampler, Sampling, Wanted, parsed};
+use super::sampling::{Film, Sampler, Sampling, Wanted};
 use super::schedule::{Process, Spacing};
 use super::targets::Target;
 use super::unet::{UNet, UNetConfig};
@@ -25,6 +25,7 @@ use crate::learner::Learner;
 use crate::metrics::{SampleScores, sliced_wasserstein};
 use crate::model::{Model, ModelSetting, SampleReport, SampleRequest};
 use crate::registry::ModelSpec;
+use crate::sampling::Options;
 
 /// The registry's entry.
 pub const SPEC: ModelSpec = ModelSpec {
@@ -57,7 +58,7 @@ pub struct Diffusion {
 
 /// What is learned.
 enum Source {
-    Pictures { batches: Batches, test: Arc<Images>, classes: usize, digits: bool },
+    Pictures { batches: Batches, test: Arc<Images>, classes: usize, scored: bool },
     Points { points: Points, batch_size: usize },
 }
 
@@ -90,8 +91,8 @@ impl Diffusion {
                 let batch_size = setting.batch_size_or(BATCH[0]);
                 let batches = Batches::new(sets.train, batch_size, sets.augment, setting.seed, None);
                 let network = Network::UNet(UNet::new(&sizes, &mut rng, &learner));
-                let digits = sets.name == "mnist" && sets.test.shape() == [1, 28, 28];
-                (Source::Pictures { batches, test: sets.test, classes, digits }, network)
+                let scored = SampleScores::serves(&sets.name, &sets.test, config.eval_samples);
+                (Source::Pictures { batches, test: sets.test, classes, scored }, network)
             }
             Data::Points(points) => {
                 config.check(document, None)?;
@@ -262,12 +263,11 @@ impl Task for Diffusion {
                 // What two sets of real points have between them.
                 metrics.push("sliced_wasserstein_of_data", distance(&other));
             }
-            Source::Pictures { test, digits, .. } => {
+            Source::Pictures { test, scored, .. } => {
                 let wanted = self.classes_in_turn(self.config.eval_samples);
                 let mut samples = self.sampler().sample(&wanted, &self.config.sampling(), seed, None)?;
                 samples.iter_mut().for_each(|x| *x = (0.5 * *x + 0.5).clamp(0.0, 1.0));
-                // Fewer samples have no covariance to speak of.
-                if *digits && samples.len() / self.dim() > 128 {
+                if *scored {
                     let (scores, classified) = SampleScores::new(&test.floats(0..test.len())).score(&samples);
                     metrics.extend(&scores);
                     if self.classes() > 0 {
@@ -395,14 +395,11 @@ impl Model for Diffusion {
             return Err(CoreError::Usage("--prompt is for models of text; this one makes pictures".into()));
         }
         let mut sampling = self.config.sampling();
-        let mut options = std::mem::take(&mut request.options);
+        let mut options = Options::of(request);
         sampling.take_options(&mut options)?;
-        let mut take = |key: &str| options.iter().position(|(k, _)| k == key).map(|at| options.remove(at).1);
-        let (class, hidden) = (take("class"), take("inpaint"));
-        if let Some((key, value)) = options.first() {
-            let known = "sampler, steps, spacing, eta, churn, guidance, class, inpaint";
-            return Err(CoreError::Usage(format!("{key}={value}: expected one of the options {known}")));
-        }
+        let class: Option<String> = options.value("class", "the number of a class, or none", |_| true)?;
+        let hidden: Option<String> = options.value("inpaint", "a side", |_| true)?;
+        options.finish()?;
         let points = matches!(self.data, Source::Points { .. });
         let columns = if self.classes() > 0 && class.is_none() { self.classes() } else { 8 };
         let count = request.count.unwrap_or(if points { POINTS } else { 8 * columns });
@@ -417,12 +414,12 @@ impl Model for Diffusion {
             if classes == 0 {
                 return Err(CoreError::Usage(format!("class={class}: this model was trained without classes")));
             }
-            let expected = format!("a class from 0 to {}, or none", classes - 1);
-            let class = match class.as_str() {
-                "none" => None,
-                text => Some(parsed("class", text, &expected, |class| *class < classes)?),
-            };
-            wanted.classes = vec![class; count];
+            let number = class.parse().ok().filter(|class| *class < classes);
+            if class != "none" && number.is_none() {
+                let expected = format!("a class from 0 to {}, or none", classes - 1);
+                return Err(CoreError::Usage(format!("class={class}: expected {expected}")));
+            }
+            wanted.classes = vec![number; count];
         }
         let is_film = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gif"));
         let mut film = Film::default();

@@ -164,7 +164,7 @@ pub fn dpm_solver_pp_2m(denoiser: &mut dyn Denoiser, mut x: Vec<f32>, steps: &[S
         let kept = (to.noise / from.noise) as f32;
         let of_x0 = (to.scale - from.scale * to.noise / from.noise) as f32;
         let weight = match &last {
-            Some((_, last_h)) if h.is_finite() && last_h.is_finite() => (0.5 * h / last_h) as f32,
+            Some((_, last_h)) if h.is_finite() && last_h.is_finite() && *last_h > 0.0 => (0.5 * h / last_h) as f32,
             _ => 0.0,
         };
         let before = last.as_ref().map_or(&x0, |(x0, _)| x0);
@@ -273,6 +273,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_step_that_leads_nowhere_changes_nothing() {
+        let levels = processes()[0].0.levels(10, Spacing::Uniform);
+        let sample = |levels: &[Level]| {
+            let steps = steps(levels);
+            let mut rng = SampleRngs::new(2, 0, 4);
+            dpm_solver_pp_2m(&mut gaussian, prior(1, &steps, &mut rng), &steps)
+        };
+        let repeated = [&levels[..1], &levels].concat();
+        assert_eq!(sample(&repeated), sample(&levels));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::network::Network;
 use super::samplers::{Churn, Coordinates, Denoiser, SampleRngs, ddim, ddpm, dpm_solver_pp_2m, heun, prior};
 use super::schedule::{Level, Process, Spacing, Step, steps};
 use super::targets::Target;
+use crate::sampling::Options;
 
 /// Names of the samplers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,49 +42,26 @@ pub struct Sampling {
 }
 
 impl Sampling {
-    /// Takes the options that it knows out of `options`.
+    /// Takes what `options` say.
     ///
     /// # Errors
     /// For a value that can't be.
-    pub(super) fn take_options(&mut self, options: &mut Vec<(String, String)>) -> Result<(), CoreError> {
-        let mut take = |key: &str| options.iter().position(|(k, _)| k == key).map(|at| options.remove(at).1);
-        if let Some(name) = take("sampler") {
-            self.sampler = named("sampler", &name, "ddpm, ddim, heun or dpmpp")?;
-        }
-        if let Some(name) = take("spacing") {
-            self.spacing = named("spacing", &name, "uniform or karras")?;
-        }
-        if let Some(count) = take("steps") {
-            self.steps = parsed("steps", &count, "a number from 1 to 100000", |n| (1..=100_000).contains(n))?;
-        }
-        let not_negative = |x: &f64| *x >= 0.0 && x.is_finite();
-        if let Some(eta) = take("eta") {
-            self.eta = parsed("eta", &eta, "a number from 0 to 1", |x| (0.0..=1.0).contains(x))?;
-        }
-        if let Some(churn) = take("churn") {
-            self.churn = parsed("churn", &churn, "a number not below 0", not_negative)?;
-        }
-        if let Some(guidance) = take("guidance") {
-            self.guidance = parsed("guidance", &guidance, "a finite number", |x: &f64| x.is_finite())?;
-        }
+    pub(super) fn take_options(&mut self, options: &mut Options) -> Result<(), CoreError> {
+        use SamplerName::{Ddim, Ddpm, Dpmpp, Heun};
+        let samplers = [("ddpm", Ddpm), ("ddim", Ddim), ("heun", Heun), ("dpmpp", Dpmpp)];
+        let spacings = [("uniform", Spacing::Uniform), ("karras", Spacing::Karras)];
+        self.sampler = options.choice("sampler", &samplers)?.unwrap_or(self.sampler);
+        self.spacing = options.choice("spacing", &spacings)?.unwrap_or(self.spacing);
+        let steps = options.value("steps", "a number from 1 to 100000", |n| (1..=100_000).contains(n))?;
+        self.steps = steps.unwrap_or(self.steps);
+        let eta = options.value("eta", "a number from 0 to 1", |x| (0.0..=1.0).contains(x))?;
+        self.eta = eta.unwrap_or(self.eta);
+        let churn = options.value("churn", "a number not below 0", |x: &f64| *x >= 0.0 && x.is_finite())?;
+        self.churn = churn.unwrap_or(self.churn);
+        let guidance = options.value("guidance", "a finite number", |x: &f64| x.is_finite())?;
+        self.guidance = guidance.unwrap_or(self.guidance);
         Ok(())
     }
-}
-
-fn named<T: for<'a> Deserialize<'a>>(key: &str, name: &str, expected: &str) -> Result<T, CoreError> {
-    let value = serde_json::Value::String(name.to_owned());
-    serde_json::from_value(value).map_err(|_| CoreError::Usage(format!("{key}={name}: expected {expected}")))
-}
-
-/// An option's value as a number that `fits`.
-pub(super) fn parsed<T: std::str::FromStr>(
-    key: &str,
-    text: &str,
-    expected: &str,
-    fits: impl Fn(&T) -> bool,
-) -> Result<T, CoreError> {
-    let value = text.parse().ok().filter(fits);
-    value.ok_or_else(|| CoreError::Usage(format!("{key}={text}: expected {expected}")))
 }
 
 /// What is sampled from, and for what.

@@ -124,9 +124,9 @@ pub enum Process {
 }
 
 impl Process {
-    /// The levels of `count` sampling steps, from noise to data, without the clean end.
+    /// The levels of `count` sampling steps, from noise to data, without the clean end; fewer where a chain has fewer steps.
     pub fn levels(&self, count: usize, spacing: Spacing) -> Vec<Level> {
-        match self {
+        let mut levels: Vec<Level> = match self {
             Self::VariancePreserving { alpha_bar } => {
                 let last = alpha_bar.len() - 1;
                 match spacing {
@@ -159,7 +159,10 @@ impl Process {
                     sigmas.into_iter().map(|sigma| Level::of_line(sigma / (1.0 + sigma))).collect()
                 }
             },
-        }
+        };
+        // A step from a level to itself leads nowhere, and its length of zero stands below a fraction in DPM-Solver++.
+        levels.dedup();
+        levels
     }
 
     /// The chain's level at a time between its steps, by interpolating `ln alpha_bar`.
@@ -253,6 +256,14 @@ mod tests {
             assert!(close(level.scale.powi(2) + level.noise.powi(2), 1.0));
         }
         assert_eq!((levels[0].time, levels[19].time), (1000.0, 50.0));
+    }
+
+    #[test]
+    fn a_chain_has_no_more_levels_than_steps() {
+        let chain = Process::VariancePreserving { alpha_bar: alpha_bar(Schedule::Linear, 16) };
+        for count in [17, 20, 40, 2000] {
+            assert_eq!(chain.levels(count, Spacing::Uniform), chain.levels(16, Spacing::Uniform), "{count}");
+        }
     }
 
     #[test]

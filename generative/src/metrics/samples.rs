@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::features::{Classified, DigitClassifier, FEATURES};
 use super::linalg::{mean_and_covariance, product, square_root, symmetric_eigen};
+use crate::data::Images;
 
 /// Fréchet distance between Gaussians fitted to `[N, d]` features (Heusel et al. 2017, arXiv:1706.08500):
 /// `|m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2))`, the trace of the root by symmetric eigenvalues.
@@ -126,6 +127,12 @@ pub struct SampleScores {
 }
 
 impl SampleScores {
+    /// Whether so many samples of a model of the data set `name` can be scored against its pictures `real`: digits, and
+    /// more of both than there are features, since fewer have no covariance to speak of.
+    pub fn serves(name: &str, real: &Images, samples: usize) -> bool {
+        name == "mnist" && real.shape() == [1, 28, 28] && real.len().min(samples) > FEATURES
+    }
+
     /// A scorer for real pictures `[N, 28, 28]`.
     pub fn new(real: &[f32]) -> Self {
         let classifier = DigitClassifier::new();
@@ -153,6 +160,22 @@ mod tests {
     fn cloud(n: usize, shift: f32, scale: f32, seed: u64) -> Vec<f32> {
         let mut rng = stream(seed, "test", 0);
         (0..n).flat_map(|_| [scale * rng.normal() + shift, rng.normal()]).collect()
+    }
+
+    #[test]
+    fn few_pictures_are_not_scored() {
+        let digits = |n: usize| Images {
+            channels: 1,
+            height: 28,
+            width: 28,
+            pixels: vec![0; 784 * n],
+            labels: None,
+            classes: 0,
+        };
+        assert!(SampleScores::serves("mnist", &digits(129), 129));
+        for (name, real, samples) in [("mnist", 3, 1000), ("mnist", 1000, 3), ("fashion-mnist", 1000, 1000)] {
+            assert!(!SampleScores::serves(name, &digits(real), samples), "{name}: {real} and {samples}");
+        }
     }
 
     /// Gaussians with a diagonal covariance have the distance `|m1 - m2|^2 + sum (s1 - s2)^2`.

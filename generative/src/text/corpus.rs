@@ -48,7 +48,23 @@ impl TextConfig {
     /// # Errors
     /// For values out of range.
     pub fn from_document(document: &mut ConfigDocument) -> Result<Self, ConfigError> {
-        let config: Self = document.section("data")?;
+        Self::over(Self::default(), document)
+    }
+
+    /// Reads and checks the `[data]` section of a model whose tokens are word pieces, also without being told.
+    ///
+    /// # Errors
+    /// As [`from_document`](Self::from_document), and for another tokenizer.
+    pub fn of_word_pieces(document: &mut ConfigDocument) -> Result<Self, ConfigError> {
+        let config = Self::over(Self { tokenizer: TokenizerKind::Wordpiece, ..Self::default() }, document)?;
+        if config.tokenizer != TokenizerKind::Wordpiece {
+            return Err(document.out_of_range("data.tokenizer", "\"wordpiece\"", format!("{:?}", config.tokenizer)));
+        }
+        Ok(config)
+    }
+
+    fn over(preset: Self, document: &mut ConfigDocument) -> Result<Self, ConfigError> {
+        let config: Self = document.section_over("data", &preset)?;
         if config.files.is_empty() {
             return Err(document.out_of_range("data.files", "one text file or more", "none"));
         }

@@ -8,6 +8,7 @@ use hotfire_core::metrics::Metrics;
 use hotfire_core::seed::{StreamRng, stream};
 
 use super::tokenizer::Tokenizer;
+use crate::sampling::Options;
 use crate::{Model, SampleReport, SampleRequest};
 
 /// How the next token is drawn from the logits.
@@ -74,10 +75,8 @@ pub trait NextToken {
     fn context(&self) -> Option<usize>;
 }
 
-/// Options of [`generate`].
-const OPTIONS: &str = "tokens, temperature, top_k, top_p";
-
-/// Answers a request for text: streams `count` continuations of the prompt to `request.text`.
+/// Answers a request for text: streams `count` continuations of the prompt to `request.text`. Options: `tokens=`,
+/// `temperature=`, `top_k=`, `top_p=`.
 ///
 /// Beyond the model's context it reads the last half of the context anew, so that a token costs one reading step.
 ///
@@ -93,27 +92,19 @@ pub fn generate(
             "--out: a language model writes text to the standard output, not a picture".into(),
         ));
     }
-    let mut sampling = Sampling::default();
-    let mut length = 200usize;
-    for (key, value) in std::mem::take(&mut request.options) {
-        let wrong = |expected: &str| CoreError::Usage(format!("{key}: expected {expected}, found {value}"));
-        let number = || value.parse::<f64>().ok().filter(|v| v.is_finite());
-        match key.as_str() {
-            "tokens" => {
-                length = value.parse().ok().filter(|n| *n > 0).ok_or_else(|| wrong("a whole number above 0"))?;
-            }
-            "temperature" => {
-                sampling.temperature = number().filter(|v| *v >= 0.0).ok_or_else(|| wrong("a number not below 0"))?;
-            }
-            "top_k" => sampling.top_k = value.parse().map_err(|_| wrong("a whole number; 0 means all"))?,
-            "top_p" => {
-                sampling.top_p = number()
-                    .filter(|v| *v > 0.0 && *v <= 1.0)
-                    .ok_or_else(|| wrong("a number above 0 and not above 1"))?;
-            }
-            _ => return Err(CoreError::Usage(format!("{key}: not an option of this model; known: {OPTIONS}"))),
-        }
-    }
+    let mut options = Options::of(request);
+    let usual = Sampling::default();
+    let length = options.value("tokens", "a whole number above 0", |n| *n > 0)?.unwrap_or(200usize);
+    let sampling = Sampling {
+        temperature: options
+            .value("temperature", "a number not below 0", |t: &f64| *t >= 0.0 && t.is_finite())?
+            .unwrap_or(usual.temperature),
+        top_k: options.value("top_k", "a whole number; 0 means all", |_| true)?.unwrap_or(usual.top_k),
+        top_p: options
+            .value("top_p", "a number above 0 and not above 1", |p| *p > 0.0 && *p <= 1.0)?
+            .unwrap_or(usual.top_p),
+    };
+    options.finish()?;
     let prompt = match &request.prompt {
         Some(prompt) => {
             tokenizer.encode_known(prompt).map_err(|problem| CoreError::Usage(format!("--prompt: {problem}")))?
@@ -125,7 +116,9 @@ pub fn generate(
             format!("--prompt: expected at most {context} tokens (the model's block), found {}", prompt.len());
         return Err(CoreError::Usage(problem));
     }
-    let start = if prompt.is_empty() { vec![tokenizer.id("\n").unwrap_or(0)] } else { prompt.clone() };
+    // Encoded, since the token of a line break has another name where bytes have stand-ins.
+    let line_break = || tokenizer.encode("\n").ok().and_then(|ids| ids.last().copied()).unwrap_or(0);
+    let start = if prompt.is_empty() { vec![line_break()] } else { prompt.clone() };
 
     let count = request.count.unwrap_or(1);
     let started = Instant::now();
@@ -199,6 +192,7 @@ pub fn write_sample(model: &mut dyn Model, path: &Path, seed: u64) -> Result<Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::{TokenizerKind, TokenizerSetting};
     use super::*;
 
     fn frequencies(sampling: Sampling, logits: &[f32]) -> Vec<f64> {
@@ -246,14 +240,9 @@ mod tests {
         }
     }
 
-    fn tokenizer() -> Tokenizer {
-        let setting = super::super::TokenizerSetting {
-            kind: super::super::TokenizerKind::Char,
-            vocab_size: 8,
-            min_count: 1,
-            lowercase: false,
-        };
-        Tokenizer::train(&setting, "abcde").unwrap()
+    fn tokenizer(kind: TokenizerKind, text: &str) -> Tokenizer {
+        let setting = TokenizerSetting { kind, vocab_size: 300, min_count: 1, lowercase: false };
+        Tokenizer::train(&setting, text).unwrap()
     }
 
     fn answer(prompt: &str, options: &[(&str, &str)]) -> Result<(String, usize), CoreError> {
@@ -268,7 +257,7 @@ mod tests {
             options: options.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
             text: &mut take,
         };
-        generate(&mut request, &tokenizer(), &mut model)?;
+        generate(&mut request, &tokenizer(TokenizerKind::Char, "abcde"), &mut model)?;
         Ok((text, model.longest))
     }
 
@@ -279,12 +268,46 @@ mod tests {
         assert_eq!(longest, 6);
     }
 
+    /// Keeps what it read first.
+    struct Listener(Vec<u32>);
+
+    impl NextToken for Listener {
+        fn restart(&mut self) {}
+        fn read(&mut self, ids: &[u32]) -> Vec<f32> {
+            if self.0.is_empty() {
+                self.0 = ids.to_vec();
+            }
+            vec![0.0; 5]
+        }
+        fn context(&self) -> Option<usize> {
+            None
+        }
+    }
+
+    #[test]
+    fn without_a_prompt_a_text_begins_after_a_line_break() {
+        for kind in [TokenizerKind::Char, TokenizerKind::Word, TokenizerKind::Bpe] {
+            let tokenizer = tokenizer(kind, "one\ntwo\n");
+            let mut model = Listener(Vec::new());
+            let mut request = SampleRequest {
+                count: None,
+                out: None,
+                seed: 1,
+                prompt: None,
+                options: vec![("tokens".into(), "2".into())],
+                text: &mut |_| {},
+            };
+            generate(&mut request, &tokenizer, &mut model).unwrap();
+            assert_eq!(tokenizer.decode(&model.0), "\n", "{kind:?}");
+        }
+    }
+
     #[test]
     fn wrong_requests_are_refused() {
         let problem = |prompt: &str, options: &[(&str, &str)]| answer(prompt, options).unwrap_err().to_string();
         assert_eq!(problem("abcabca", &[]), "--prompt: expected at most 6 tokens (the model's block), found 7");
         assert_eq!(problem("ax", &[]), "--prompt: byte 1: the character 'x' is not in the dictionary of 5");
-        assert_eq!(problem("a", &[("top_p", "2")]), "top_p: expected a number above 0 and not above 1, found 2");
-        assert!(problem("a", &[("steps", "3")]).starts_with("steps: not an option of this model"));
+        assert_eq!(problem("a", &[("top_p", "2")]), "top_p=2: expected a number above 0 and not above 1");
+        assert!(problem("a", &[("steps", "3")]).starts_with("steps=3: this model has no such option"));
     }
 }

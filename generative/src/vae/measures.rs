@@ -98,9 +98,9 @@ impl Vae {
         total / count as f64
     }
 
-    /// Scores as many samples as there are test pictures.
+    /// Scores as many samples as there are test pictures, where [`SampleScores::serves`].
     pub(super) fn score_samples(&mut self) -> Option<Metrics> {
-        if !self.digits {
+        if !self.scored {
             return None;
         }
         let (codes, labels) = self.draw(self.test.len(), self.seed, None, 1.0);

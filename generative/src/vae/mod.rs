@@ -64,9 +64,9 @@ pub struct Vae {
     test_pixels: Vec<f32>,
     /// Number of classes that the networks are told; 0 if none.
     classes: usize,
-    /// Scores samples, where the data are digits.
+    /// Scores samples, once they were scored.
     scores: Option<SampleScores>,
-    digits: bool,
+    scored: bool,
 }
 
 impl Vae {
@@ -118,7 +118,7 @@ impl Vae {
             learner: Learner::new("network", net, AdamConfig::default()),
             device,
             batches,
-            digits: sets.name == "mnist" && shape.image == [1, 28, 28],
+            scored: SampleScores::serves(&sets.name, &sets.test, sets.test.len()),
             scores: None,
             test: sets.test,
             test_pixels,
@@ -305,9 +305,9 @@ impl Model for Vae {
         let mut options = Options::of(request);
         let pictures = ["samples", "reconstructions", "traversals", "interpolations", "styles"];
         let picture = options.name("picture", &pictures)?;
-        let class: Option<u32> = options.value("class", "the number of a class")?;
-        let temperature: f32 = options.value("temperature", "a number")?.unwrap_or(1.0);
-        let index: usize = options.value("index", "the number of a test picture")?.unwrap_or(0);
+        let class: Option<u32> = options.value("class", "the number of a class", |_| true)?;
+        let temperature: f32 = options.value("temperature", "a number", |_| true)?.unwrap_or(1.0);
+        let index: usize = options.value("index", "the number of a test picture", |_| true)?.unwrap_or(0);
         options.finish()?;
         if let Some(class) = class
             && class as usize >= self.classes

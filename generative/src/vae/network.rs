@@ -97,14 +97,22 @@ mod tests {
     /// The divergence and its gradient follow the formula; a sample has the posterior's moments.
     #[test]
     fn the_posterior_is_the_gaussian_it_says() {
-        let device = Device::flex();
-        let row = |value: f32| Tensor::<2>::full([20_000, 1], value, &device);
+        let device = Device::flex().autodiff();
+        let row = |value: f32| Tensor::<2>::full([20_000, 1], value, &device).require_grad();
         let posterior = Posterior { mean: row(0.5), log_variance: row(-1.0) };
-        let kl = numbers(posterior.divergence())[0];
-        let want = 0.5 * (0.25 + (-1.0f32).exp() + 1.0 - 1.0);
-        assert!((kl - want).abs() < 1e-6, "{kl} against {want}");
+        let variance = (-1.0f32).exp();
+        let close = |found: f32, want: f32| assert!((found - want).abs() < 1e-6, "{found} against {want}");
+        let divergence = posterior.divergence();
+        close(numbers(divergence.clone())[0], 0.5 * (0.25 + variance + 1.0 - 1.0));
+        let gradients = divergence.sum().backward();
+        let slope = |of: &Tensor<2>| numbers(of.grad(&gradients).expect("both take part"))[0];
+        close(slope(&posterior.mean), 0.5);
+        close(slope(&posterior.log_variance), 0.5 * (variance - 1.0));
         let z = numbers(posterior.sample(&mut stream(1, "test", 0), &device));
-        assert!((unit_variances(&z, 1)[0] - (-1.0f64).exp()).abs() < 0.02);
+        // Five standard errors of 20,000 draws.
+        let mean = z.iter().map(|z| f64::from(*z)).sum::<f64>() / z.len() as f64;
+        assert!((mean - 0.5).abs() < 5.0 * (f64::from(variance) / 20_000.0).sqrt(), "{mean}");
+        assert!((unit_variances(&z, 1)[0] - f64::from(variance)).abs() < 0.02);
     }
 
     #[test]

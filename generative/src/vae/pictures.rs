@@ -7,20 +7,15 @@ use hotfire_core::CoreError;
 
 use super::Vae;
 use super::measures::unit_variances;
-use crate::pictures::{Sheet, arc};
+use crate::pictures::{RECONSTRUCTED, Sheet, arc};
 
 impl Vae {
     pub(super) fn reconstructions(&self, path: &Path) -> Result<PathBuf, CoreError> {
-        const COLUMNS: usize = 10;
-        let count = (3 * COLUMNS).min(self.test.len());
+        let count = RECONSTRUCTED.min(self.test.len());
         let labels: Vec<u32> = (0..count).map(|i| self.test_label(i)).collect();
         let decoded = self.decode(&self.test_codes(count), &labels);
-        let len = COLUMNS * self.test.image_len();
-        let mut sheet = Sheet::new(self.test.shape());
-        for (x, y) in self.test_pixels[..count * self.test.image_len()].chunks(len).zip(decoded.chunks(len)) {
-            sheet.band(vec![x.to_vec(), y.to_vec()]);
-        }
-        sheet.save(path)
+        let pixels = &self.test_pixels[..count * self.test.image_len()];
+        Sheet::side_by_side(self.test.shape(), &[pixels, &decoded]).save(path)
     }
 
     pub(super) fn samples(

@@ -31,7 +31,7 @@ use crate::codec::{in_passes, numbers};
 use crate::data::{self, Batches, Images};
 use crate::learner::Learner;
 use crate::metrics::SampleScores;
-use crate::pictures::{Sheet, columns};
+use crate::pictures::{RECONSTRUCTED, Sheet, columns};
 use crate::registry::ModelSpec;
 use crate::sampling::{Options, sample_seeds};
 use crate::{Model, ModelSetting, SampleReport, SampleRequest};
@@ -105,7 +105,7 @@ pub struct VqVae {
     /// Height and width of a grid of codes.
     grid: [usize; 2],
     scores: Option<SampleScores>,
-    digits: bool,
+    scored: bool,
 }
 
 impl VqVae {
@@ -133,7 +133,7 @@ impl VqVae {
             codebook,
             device,
             batches,
-            digits: sets.name == "mnist" && [colors, height, width] == [1, 28, 28],
+            scored: SampleScores::serves(&sets.name, &sets.test, sets.test.len()),
             scores: None,
             test: sets.test,
             grid: [height / fold, width / fold],
@@ -271,16 +271,9 @@ impl VqVae {
     }
 
     fn reconstructions(&self, path: &Path) -> Result<PathBuf, CoreError> {
-        const COLUMNS: usize = 10;
-        let count = (3 * COLUMNS).min(self.test.len());
-        let pixels = self.test.floats(0..count);
+        let pixels = self.test.floats(0..RECONSTRUCTED.min(self.test.len()));
         let decoded = self.decode(&self.codes_of(&pixels));
-        let len = COLUMNS * self.test.image_len();
-        let mut sheet = Sheet::new(self.test.shape());
-        for (x, y) in pixels.chunks(len).zip(decoded.chunks(len)) {
-            sheet.band(vec![x.to_vec(), y.to_vec()]);
-        }
-        sheet.save(path)
+        Sheet::side_by_side(self.test.shape(), &[&pixels, &decoded]).save(path)
     }
 
     fn samples(&self, path: &Path, count: usize, seed: u64, temperature: f32) -> Result<PathBuf, CoreError> {
@@ -321,7 +314,7 @@ impl Task for VqVae {
             let nats: f64 =
                 chunks.flat_map(|codes| numbers(self.code_nll(&prior, codes, &device))).map(f64::from).sum();
             metrics.push("prior_bits_per_code", nats / std::f64::consts::LN_2 / codes.len() as f64);
-            if self.digits {
+            if self.scored {
                 let samples = self.decode(&self.draw(self.test.len(), self.seed, 1.0));
                 let scores = self.scores.get_or_insert_with(|| SampleScores::new(&pixels));
                 metrics.extend(&scores.score(&samples).0);
@@ -383,11 +376,9 @@ impl Model for VqVae {
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
         let mut options = Options::of(request);
         let picture = options.name("picture", &["samples", "reconstructions"])?;
-        let temperature: f32 = options.value("temperature", "a number above 0")?.unwrap_or(1.0);
+        let above_zero = |t: &f32| *t > 0.0 && t.is_finite();
+        let temperature = options.value("temperature", "a number above 0", above_zero)?.unwrap_or(1.0);
         options.finish()?;
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            return Err(CoreError::Usage(format!("temperature={temperature}: expected a number above 0")));
-        }
         let path = request.out.clone().unwrap_or_else(|| format!("{picture}.png").into());
         let file = match picture {
             "samples" => self.samples(&path, request.count.unwrap_or(64), request.seed, temperature)?,

@@ -301,8 +301,8 @@ pub(crate) fn sum_over_parts(
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::agree;
     use super::*;
-    use crate::ops::check::agree;
 
     #[test]
     fn agrees_with_the_stock_op() {
@@ -321,11 +321,10 @@ mod tests {
         ] {
             let [c, h, w] = x;
             let [o, kh, kw] = weight;
-            let shapes = [vec![batch, c, h, w], vec![o, c, kh, kw], vec![o]];
-            agree(&format!("{x:?} {weight:?}"), shapes, |[x, weight, bias], fused| {
-                let (x, weight, bias) = (x.reshape([batch, c, h, w]), weight.reshape([o, c, kh, kw]), bias);
+            let (x_shape, weight_shape) = ([batch, c, h, w], [o, c, kh, kw]);
+            agree(&format!("{x:?} {weight:?}"), [&x_shape, &weight_shape, &[o]], |[x, weight, bias], fused| {
                 let op = if fused { conv2d } else { stock };
-                op(x, weight, bias, stride, padding, activation)
+                op(x.reshape(x_shape), weight.reshape(weight_shape), bias, stride, padding, activation)
             });
         }
     }

@@ -221,8 +221,8 @@ fn moments_of(dz: &[f32], x: &[f32], mean: f32) -> (f32, f32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::agree;
     use super::*;
-    use crate::ops::check::agree;
 
     #[test]
     fn agrees_with_the_stock_ops() {
@@ -233,8 +233,9 @@ mod tests {
             ([2, 8, 4, 4], 1, Activation::Tanh),
             ([1, 16, 28, 28], 4, Activation::Relu),
         ] {
-            let shapes = [shape.to_vec(), vec![shape[1]], vec![shape[1]]];
-            agree(&format!("{shape:?} {groups} {activation:?}"), shapes, |[x, gamma, beta], fused| {
+            let per_channel: &[usize] = &[shape[1]];
+            let context = format!("{shape:?} {groups} {activation:?}");
+            agree(&context, [&shape, per_channel, per_channel], |[x, gamma, beta], fused| {
                 let op = if fused { group_norm } else { stock };
                 // A scale and a mean away from 1 and 0 make mistakes in either visible.
                 let x = x.mul_scalar(3.0).add_scalar(1.5).reshape(shape);

@@ -5,8 +5,6 @@
 //! same function; the tests compare values and gradients.
 
 mod attention;
-#[cfg(test)]
-mod check;
 mod conv2d;
 mod conv_transpose2d;
 mod cross_entropy;

@@ -151,16 +151,15 @@ fn softmax_rows_backward(g: &mut [f32], y: &[f32], columns: usize, scale: f32) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::agree;
     use super::*;
-    use crate::ops::check::agree;
 
     #[test]
     fn agrees_with_the_stock_ops() {
         for (shape, heads) in [([5, 3 * 64, 7, 7], 1), ([2, 3 * 8, 3, 5], 2), ([1, 3, 4, 4], 1)] {
             let [n, c, h, w] = shape;
-            let parts = [(); 3].map(|()| vec![n, c / 3, h, w]);
-            agree(&format!("{shape:?} {heads}"), parts, |parts, fused| {
-                let qkv = Tensor::cat(parts.map(|part| part.reshape([n, c / 3, h, w]).mul_scalar(2.0)).to_vec(), 1);
+            agree(&format!("{shape:?} {heads}"), [&shape], |[qkv], fused| {
+                let qkv = qkv.mul_scalar(2.0).reshape(shape);
                 let shape = Shape { images: n, heads, depth: c / 3 / heads, height: h, positions: h * w };
                 if fused { spatial_attention(qkv, heads) } else { stock(qkv, shape) }
             });

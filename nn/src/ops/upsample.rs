@@ -55,15 +55,14 @@ impl HostOp for Upsample {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::agree;
     use super::*;
-    use crate::ops::check::agree;
 
     #[test]
     fn agrees_with_the_stock_op() {
-        let shapes = [vec![2, 3, 5, 4], vec![1], vec![1]];
-        agree("nearest", shapes, |[x, a, b], fused| {
+        agree("nearest", [&[2, 3, 5, 4]], |[x], fused| {
             let op = if fused { upsample_nearest } else { stock };
-            op(x.reshape([2, 3, 5, 4])) * (a * b).reshape([1, 1, 1, 1])
+            op(x.reshape([2, 3, 5, 4]))
         });
     }
 }
