@@ -3,7 +3,7 @@
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::metrics::Metrics;
-use hotfire_envs::{ActionRef, Actions, Buffer, EnvError};
+use hotfire_envs::{Buffer, EnvError};
 
 use crate::PolicyExport;
 use crate::observation::EnvView;
@@ -48,15 +48,6 @@ pub trait Agent: Send {
 pub trait Policy: Send {
     /// Writes the actions for what is seen of `N` environments into `actions: [N, A]`.
     fn act(&mut self, view: EnvView<'_>, actions: &mut Buffer);
-}
-
-/// The buffer as the actions of a batch.
-pub(crate) fn as_actions(buffer: &Buffer) -> Actions<'_> {
-    match buffer.as_row() {
-        ActionRef::F32(x) => Actions::F32(x),
-        ActionRef::U8(x) => Actions::U8(x),
-        ActionRef::I32(x) => Actions::I32(x),
-    }
 }
 
 /// An environment's refusal in the middle of a run.

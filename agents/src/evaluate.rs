@@ -4,7 +4,7 @@ use hotfire_core::CoreError;
 use hotfire_core::seed::stream;
 use hotfire_envs::{Buffer, Frame, VecEnv};
 
-use crate::agent::{as_actions, env_failed};
+use crate::agent::env_failed;
 use crate::observation::EnvView;
 use crate::{EnvConfig, Policy};
 
@@ -35,7 +35,7 @@ pub fn evaluate(
     let mut left = episodes;
     while left > 0 {
         policy.act(EnvView::of(&envs), &mut actions);
-        envs.step(as_actions(&actions)).map_err(env_failed)?;
+        envs.step(actions.as_actions()).map_err(env_failed)?;
         for episode in envs.ended_episodes() {
             if results[episode.env].len() < quota(episode.env) {
                 results[episode.env].push((episode.episode_return, episode.length));
@@ -65,7 +65,7 @@ pub fn record_episode(
         let Some(frame) = envs.env(0).render() else { return Ok(None) };
         film(frame)?;
         policy.act(EnvView::of(&envs), &mut actions);
-        envs.step(as_actions(&actions)).map_err(env_failed)?;
+        envs.step(actions.as_actions()).map_err(env_failed)?;
         total += f64::from(envs.rewards()[0]);
         if let Some(episode) = envs.ended_episodes().next() {
             // Counted in double precision, and below the wrappers that change rewards.

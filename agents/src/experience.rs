@@ -14,7 +14,7 @@ use hotfire_envs::{Buffer, Dtype, Space, VecEnv};
 use hotfire_nn::InputShape;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{as_actions, env_failed};
+use crate::agent::env_failed;
 use crate::checkpoint::{load_envs, misfit, save_envs};
 use crate::observation::ObservationEncoder;
 use crate::on_policy::Check;
@@ -342,7 +342,7 @@ impl Experience {
             }
             self.add_noise(&mut rng);
             self.stretch();
-            self.envs.step(as_actions(&self.stretched)).map_err(env_failed)?;
+            self.envs.step(self.stretched.as_actions()).map_err(env_failed)?;
             self.replay.push(&self.chosen, (&self.envs).into());
             self.step += lanes as u64;
             let width = self.noise.len() / lanes;

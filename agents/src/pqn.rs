@@ -19,7 +19,7 @@ use hotfire_envs::{Buffer, Space, VecEnv};
 use hotfire_nn::{Activation, Adam, AdamConfig, Network};
 use serde::{Deserialize, Serialize};
 
-use crate::agent::{as_actions, env_failed};
+use crate::agent::env_failed;
 use crate::checkpoint::{load_envs, save_envs};
 use crate::experience::{check_exploration, exploration, random_action};
 use crate::gae::{Trajectory, gae};
@@ -248,7 +248,7 @@ impl Pqn {
                 rollout.actions[row.start + i] = action;
                 chosen[i] = self.start + action as i32;
             }
-            self.envs.step(as_actions(&actions)).map_err(env_failed)?;
+            self.envs.step(actions.as_actions()).map_err(env_failed)?;
             let scale = self.config.reward_scale as f32;
             rollout.rewards[row.clone()].iter_mut().zip(self.envs.rewards()).for_each(|(r, x)| *r = x * scale);
             rollout.terminated[row.clone()].copy_from_slice(self.envs.terminated());

@@ -7,7 +7,7 @@ use hotfire_core::seed::StreamRng;
 use hotfire_envs::{Buffer, VecEnv};
 
 use crate::actor_critic::{CompiledActorCritic, Head, clip_actions, forget_ended};
-use crate::agent::{as_actions, env_failed};
+use crate::agent::env_failed;
 use crate::env_config::LONGEST_EPISODE;
 use crate::normalize::{ObservationNormalizer, RewardNormalizer};
 use crate::observation::ObservationEncoder;
@@ -171,7 +171,7 @@ impl Rollout {
                 }
                 _ => &self.step_actions,
             };
-            envs.step(as_actions(actions)).map_err(env_failed)?;
+            envs.step(actions.as_actions()).map_err(env_failed)?;
             self.rewards[row.clone()].copy_from_slice(envs.rewards());
             self.terminated[row.clone()].copy_from_slice(envs.terminated());
             self.truncated[row].copy_from_slice(envs.truncated());
