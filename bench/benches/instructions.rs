@@ -3,6 +3,9 @@
 //! A run of a workload is counted after another that warms it up. Valgrind knows no AVX-512, so that what is counted are
 //! the AVX2 kernels.
 
+// What the macros of gungraun write has no documentation.
+#![allow(missing_docs)]
+
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use hotfire_bench::{Prepared, Workload, actors, algorithms, env_step, estimators, ops, replay, tokenizers};
 
