@@ -11,8 +11,8 @@ use crate::train::{RunTask, load_run};
 
 /// The environment of this id with overrides as on a config: `env.options.wind=12`, `env.wrappers=["clip_reward"]`.
 pub fn env_config(id: &str, overrides: &[String]) -> Result<EnvConfig, CoreError> {
-    let text = format!("[env]\nid = {}\n", toml::Value::from(id));
-    let mut document = ConfigDocument::parse("command line", &text, overrides)?;
+    let overrides = [&[format!("env.id={}", toml::Value::from(id))], overrides].concat();
+    let mut document = ConfigDocument::parse("command line", "", &overrides)?;
     let config = EnvConfig::read(&mut document)?;
     document.finish()?;
     Ok(config)

@@ -1,9 +1,9 @@
-"""GPT training, GPT sampling and MiniLM inference in PyTorch eager, beside hotfire, in alternation.
+"""GPT sampling and MiniLM inference in PyTorch eager, beside hotfire, in alternation; run.py times GPT training.
 
     python bench/peers/text_models.py --hotfire target/release/hotfire [--minilm FOLDER] [--rounds 3]
 
 Needs torch. Each round runs one side after the other, so that both meet the same noise; medians are printed.
-The GPT is nanoGPT's CPU setting: 4 layers, 4 heads, 128 wide, block 64, batch 12, no biases, tied head, AdamW.
+The GPT is nanoGPT's CPU setting: 4 layers, 4 heads, 128 wide, block 64, no biases, tied head.
 """
 
 import argparse
@@ -60,30 +60,6 @@ class Gpt(nn.Module):
         return self.norm(x) @ self.tokens.weight.T
 
 
-def train(data, steps, batch=12, block=64):
-    torch.manual_seed(1)
-    net = Gpt()
-    matrices = [p for p in net.parameters() if p.dim() >= 2]
-    vectors = [p for p in net.parameters() if p.dim() < 2]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}], lr=1e-3, betas=(0.9, 0.99)
-    )
-    start = None
-    for step in range(steps + 10):
-        if step == 10:  # warm
-            start = time.perf_counter()
-        at = torch.randint(len(data) - block, (batch,))
-        x = torch.stack([data[i : i + block] for i in at])
-        y = torch.stack([data[i + 1 : i + block + 1] for i in at])
-        loss = F.cross_entropy(net(x).view(-1, 65), y.view(-1))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
-        loss.item()
-    return steps * batch * block / (time.perf_counter() - start), net
-
-
 @torch.no_grad()
 def sample_uncached(net, tokens):
     ids = torch.zeros((1, 1), dtype=torch.long)
@@ -92,14 +68,6 @@ def sample_uncached(net, tokens):
         logits = net(ids[:, -net.block :])[:, -1] / 0.8
         ids = torch.cat([ids, torch.multinomial(F.softmax(logits, -1), 1)], 1)
     return tokens / (time.perf_counter() - start)
-
-
-def hotfire_steps_per_second(run):
-    """Between the first and the last logged step, so that start and evaluation don't count."""
-    records = [json.loads(line) for line in (Path(run) / "metrics.jsonl").read_text().splitlines()]
-    records = [r for r in records if "train_loss" in r]
-    first, last = records[0], records[-1]
-    return (last["step"] - first["step"]) / (last["time"] - first["time"])
 
 
 class MiniLm:
@@ -145,12 +113,10 @@ def main():
     parser.add_argument("--hotfire", required=True)
     parser.add_argument("--minilm")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=100)
     args = parser.parse_args()
     torch.set_num_threads(2)
-    text = Path("data/text/tinyshakespeare.txt").read_text()
-    letters = {c: i for i, c in enumerate(sorted(set(text)))}
-    data = torch.tensor([letters[c] for c in text[: int(len(text) * 0.9)]])
+    torch.manual_seed(1)
+    net = Gpt()
     found = {}
 
     def note(key, value):
@@ -159,12 +125,8 @@ def main():
 
     for _ in range(args.rounds):
         with tempfile.TemporaryDirectory() as dir:
-            options = [f"run.dir={dir}", "run.name=gpt", f"train.steps={args.steps + 20}", "train.eval_interval=0"]
-            options += ["train.log_interval=10", "data.validation=0.0005", "run.threads=2"]
+            options = [f"run.dir={dir}", "run.name=gpt", "train.steps=20", "train.eval_interval=0", "run.threads=2"]
             subprocess.run([args.hotfire, "train", "configs/gpt-shakespeare.toml", "--quiet", *options], check=True)
-            note("GPT training, hotfire (tokens/s)", 768 * hotfire_steps_per_second(f"{dir}/gpt"))
-            speed, net = train(data, args.steps)
-            note("GPT training, torch (tokens/s)", speed)
             out = subprocess.run([args.hotfire, "sample", f"{dir}/gpt", "tokens=1000"], check=True, capture_output=True, text=True)
             note("GPT sampling, hotfire with cache (tokens/s)", float(out.stdout.split("tokens_per_second=")[1].split()[0]))
             note("GPT sampling, torch without cache (tokens/s)", sample_uncached(net, 200))

@@ -25,5 +25,6 @@ pub mod tensors;
 pub mod tracker;
 
 mod config_value;
+mod page;
 
 pub use error::CoreError;

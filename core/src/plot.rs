@@ -1,43 +1,30 @@
 //! Learning curves and scatter plots as PNG pictures.
 //!
-//! The picture is laid out at 800x480, drawn with plotters at four times that size and averaged down to 1600x960: its
-//! bitmap backend has no anti-aliased thick lines, and the averaging gives them. The font is a part of the program
-//! (`assets/`), so a picture looks the same on every machine.
+//! The picture is laid out at 800x480, and has 1600x960 pixels.
 
 mod compare;
 
 use std::io;
 use std::path::Path;
-use std::sync::OnceLock;
 
-use plotters::prelude::{
-    BitMapBackend, DrawingBackend, FontDesc, FontFamily, FontStyle, RGBAColor, RGBColor, TextStyle,
-};
-use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, register_font};
+use plotters::style::text_anchor::HPos;
+use plotters::style::{Color, RGBColor};
 
-use crate::media::{named, save_png};
+use crate::media::named;
+use crate::page::{Drawn, INK, MUTED, Page, RULE, picture};
 
+pub use crate::page::register_fonts;
 pub use compare::{AxesPlot, RowsPlot, axes_png, rows_png};
 
 /// Layout units: 800x480.
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 480.0;
-/// Pixels of the finished picture a layout unit.
-const PIXELS: u32 = 2;
-/// Drawn pixels, squared, that are averaged to one.
-const SAMPLES: u32 = 2;
-const SCALE: f64 = (PIXELS * SAMPLES) as f64;
 
 const MARGIN: f64 = 20.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = WIDTH - 28.0;
 const BOTTOM: f64 = HEIGHT - 54.0;
 
-pub(crate) const PAGE: RGBColor = RGBColor(0xFC, 0xFD, 0xFE);
-pub(crate) const INK: RGBColor = RGBColor(0x27, 0x32, 0x4A);
-pub(crate) const MUTED: RGBColor = RGBColor(0x6B, 0x78, 0x90);
-pub(crate) const RULE: RGBColor = RGBColor(0xE3, 0xE9, 0xF1);
 const AXIS: RGBColor = RGBColor(0xA9, 0xB5, 0xC7);
 const GOAL: RGBColor = RGBColor(0x18, 0xA9, 0x7B);
 const SERIES: [RGBColor; 10] = [
@@ -84,8 +71,7 @@ pub struct Series {
 /// # Errors
 /// If the file can't be written; the message names it.
 pub fn curve_png(path: &Path, plot: &CurvePlot) -> io::Result<()> {
-    let (width, height, rgb) = draw(plot).map_err(|e| named(path, e))?;
-    save_png(path, width, height, &rgb)
+    save(path, |page| draw(page, plot))
 }
 
 /// Points of the plane in named groups, such as the classes of a data set.
@@ -106,14 +92,14 @@ pub struct ScatterPlot {
 /// # Errors
 /// If the file can't be written; the message names it.
 pub fn scatter_png(path: &Path, plot: &ScatterPlot) -> io::Result<()> {
-    let (width, height, rgb) = draw_scatter(plot).map_err(|e| named(path, e))?;
-    save_png(path, width, height, &rgb)
+    save(path, |page| draw_scatter(page, plot))
 }
 
-fn draw_scatter(plot: &ScatterPlot) -> Drawn<(u32, u32, Vec<u8>)> {
-    let (width, height) = ((WIDTH * SCALE) as u32, (HEIGHT * SCALE) as u32);
-    let mut drawn = [PAGE.0, PAGE.1, PAGE.2].repeat((width * height) as usize);
-    let mut page = Page::new(&mut drawn, (width, height))?;
+fn save(path: &Path, draw: impl FnOnce(&mut Page) -> Drawn<()>) -> io::Result<()> {
+    picture((WIDTH, HEIGHT), draw).map_err(|e| named(path, e))?.save(path)
+}
+
+fn draw_scatter(page: &mut Page, plot: &ScatterPlot) -> Drawn<()> {
     page.heading(&plot.title)?;
     let names = plot.groups.iter().enumerate().map(|(i, group)| (&group.0, Some(SERIES[i % SERIES.len()])));
     let legend_end = page.legend_of(names)?;
@@ -146,17 +132,10 @@ fn draw_scatter(plot: &ScatterPlot) -> Drawn<(u32, u32, Vec<u8>)> {
             }
         }
     }
-    drop(page);
-    Ok(averaged(&drawn, width, height))
+    Ok(())
 }
 
-type Drawn<T> = Result<T, Box<dyn std::error::Error>>;
-
-fn draw(plot: &CurvePlot) -> Drawn<(u32, u32, Vec<u8>)> {
-    let (width, height) = ((WIDTH * SCALE) as u32, (HEIGHT * SCALE) as u32);
-    let mut drawn = [PAGE.0, PAGE.1, PAGE.2].repeat((width * height) as usize);
-    let mut page = Page::new(&mut drawn, (width, height))?;
-
+fn draw(page: &mut Page, plot: &CurvePlot) -> Drawn<()> {
     page.heading(&plot.title)?;
     let legend_end = page.legend(plot)?;
     let top = legend_end + 28.0;
@@ -174,8 +153,7 @@ fn draw(plot: &CurvePlot) -> Drawn<(u32, u32, Vec<u8>)> {
     let (Some(x), Some(y)) = (range(xs, true), range(ys.chain(threshold.map(|t| t.0)).filter(finite), false)) else {
         page.line((LEFT, BOTTOM), (RIGHT, BOTTOM), 1.0, AXIS)?;
         page.text("no data", ((LEFT + RIGHT) / 2.0, (top + BOTTOM) / 2.0), 15.0, MUTED, HPos::Center)?;
-        drop(page);
-        return Ok(averaged(&drawn, width, height));
+        return Ok(());
     };
     let place = |(px, py): (f64, f64)| {
         (LEFT + (px - x.0) / (x.1 - x.0) * (RIGHT - LEFT), BOTTOM - (py - y.0) / (y.1 - y.0) * (BOTTOM - top))
@@ -211,34 +189,11 @@ fn draw(plot: &CurvePlot) -> Drawn<(u32, u32, Vec<u8>)> {
             page.curve(&run, color(i))?;
         }
     }
-    drop(page);
-    Ok(averaged(&drawn, width, height))
+    Ok(())
 }
 
-/// The drawing surface, in layout units.
-struct Page<'a>(BitMapBackend<'a>);
-
-impl<'a> Page<'a> {
-    fn new(drawn: &'a mut [u8], size: (u32, u32)) -> Drawn<Self> {
-        if !register_fonts() {
-            return Err("the built-in font is not readable".into());
-        }
-        Ok(Self(BitMapBackend::with_buffer(drawn, size)))
-    }
-
-    fn line(&mut self, from: (f64, f64), to: (f64, f64), width: f64, color: RGBColor) -> Drawn<()> {
-        let style = color.stroke_width((width * SCALE).round() as u32);
-        Ok(self.0.draw_path([pixel(from), pixel(to)], &style)?)
-    }
-
-    fn fill(&mut self, outline: impl Iterator<Item = (f64, f64)>, color: RGBAColor) -> Drawn<()> {
-        let outline: Vec<_> = outline.map(pixel).collect();
-        if outline.len() < 3 {
-            return Ok(());
-        }
-        Ok(self.0.fill_polygon(outline, &color)?)
-    }
-
+/// What is the same on every plot.
+impl Page<'_> {
     /// A dashed line to the right.
     fn dashes(&mut self, (start, y): (f64, f64), end: f64) -> Drawn<()> {
         let (dash, gap) = (7.0, 5.0);
@@ -253,41 +208,15 @@ impl<'a> Page<'a> {
     fn curve(&mut self, points: &[(f64, f64)], color: RGBColor) -> Drawn<()> {
         let width = 2.0;
         for pair in points.windows(2) {
-            if pixel(pair[0]) != pixel(pair[1]) {
-                self.line(pair[0], pair[1], width, color)?;
-            }
+            self.line(pair[0], pair[1], width, color)?;
         }
         let radius = if points.len() == 1 { 1.8 * width } else { width / 2.0 };
-        for &point in points {
-            self.0.draw_circle(pixel(point), (radius * SCALE).round() as u32, &color, true)?;
-        }
-        Ok(())
-    }
-
-    /// Text whose lower-case letters and digits are centred on `y`.
-    fn text(&mut self, text: &str, (x, y): (f64, f64), size: f64, color: RGBColor, anchor: HPos) -> Drawn<()> {
-        let style = font(size, FontStyle::Normal).color(&color).pos(Pos::new(anchor, VPos::Center));
-        // plotters centres the em box, which reaches farther above the letters than below.
-        Ok(self.0.draw_text(text, &style, pixel((x, y + 0.2 * size)))?)
-    }
-
-    /// Width of a text in drawn pixels.
-    fn measure(&self, text: &str, style: &TextStyle<'_>) -> Drawn<u32> {
-        Ok(self.0.estimate_text_size(text, style)?.0)
+        points.iter().try_for_each(|&point| self.dot(point, radius, color.to_rgba()))
     }
 
     /// The title, made smaller where it would not fit.
     fn heading(&mut self, title: &str) -> Drawn<()> {
-        let size = 21.0;
-        let width = f64::from(self.0.estimate_text_size(title, &font(size, FontStyle::Bold))?.0) / SCALE;
-        let size = size * ((RIGHT - MARGIN) / width.max(1.0)).min(1.0);
-        let style = font(size, FontStyle::Bold).color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
-        Ok(self.0.draw_text(title, &style, pixel((MARGIN, 32.0)))?)
-    }
-
-    /// A round spot.
-    fn dot(&mut self, at: (f64, f64), radius: f64, color: RGBAColor) -> Drawn<()> {
-        Ok(self.0.draw_circle(pixel(at), (radius * SCALE).round() as u32, &color, true)?)
+        self.fitted(title, (MARGIN, 32.0), 21.0, RIGHT - MARGIN)
     }
 
     /// Names of the curves and of the threshold.
@@ -301,7 +230,7 @@ impl<'a> Page<'a> {
         let (mut x, mut y) = (MARGIN, 62.0);
         let mut end = 50.0;
         for (label, color) in names.filter(|(label, _)| !label.is_empty()) {
-            let width = f64::from(self.0.estimate_text_size(label, &font(13.0, FontStyle::Normal))?.0) / SCALE;
+            let width = self.width(label, 13.0)?;
             if x > MARGIN && x + 26.0 + width > RIGHT {
                 (x, y) = (MARGIN, y + 20.0);
             }
@@ -315,44 +244,6 @@ impl<'a> Page<'a> {
         }
         Ok(end)
     }
-}
-
-/// Makes the program's own font known to plotters as `roboto`, and as the `sans-serif` that other users of plotters in
-/// the same program ask for (criterion, whose reports would lack a font); whether that went well.
-pub fn register_fonts() -> bool {
-    static FONTS: OnceLock<bool> = OnceLock::new();
-    *FONTS.get_or_init(|| {
-        let regular = include_bytes!("../assets/Roboto-Regular.ttf");
-        let medium = include_bytes!("../assets/Roboto-Medium.ttf");
-        register_font("roboto", FontStyle::Normal, regular).is_ok()
-            && register_font("roboto", FontStyle::Bold, medium).is_ok()
-            && register_font("sans-serif", FontStyle::Normal, regular).is_ok()
-    })
-}
-
-fn font(size: f64, style: FontStyle) -> TextStyle<'static> {
-    FontDesc::new(FontFamily::Name("roboto"), size * SCALE, style).into()
-}
-
-fn pixel((x, y): (f64, f64)) -> (i32, i32) {
-    ((x * SCALE).round() as i32, (y * SCALE).round() as i32)
-}
-
-/// Means of squares of pixels.
-pub(crate) fn averaged(drawn: &[u8], width: u32, height: u32) -> (u32, u32, Vec<u8>) {
-    let (k, stride) = (SAMPLES as usize, 3 * width as usize);
-    let (w, h) = (width / SAMPLES, height / SAMPLES);
-    let mut rgb = Vec::with_capacity(3 * (w * h) as usize);
-    for y in 0..h as usize {
-        for x in 0..w as usize {
-            for channel in 0..3 {
-                let at = |dx: usize, dy: usize| u32::from(drawn[(y * k + dy) * stride + 3 * (x * k + dx) + channel]);
-                let sum: u32 = (0..k * k).map(|i| at(i % k, i / k)).sum();
-                rgb.push(((sum + SAMPLES * SAMPLES / 2) / (SAMPLES * SAMPLES)) as u8);
-            }
-        }
-    }
-    (w, h, rgb)
 }
 
 /// The interval of an axis: all values, with a margin unless it is `tight`; a tight one begins at zero where the
@@ -408,6 +299,11 @@ fn ticks((low, high): (f64, f64), count: u32) -> Vec<(f64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::{PAGE, PIXELS, Picture};
+
+    fn drawn(plot: &CurvePlot) -> Picture {
+        picture((WIDTH, HEIGHT), |page| draw(page, plot)).unwrap()
+    }
 
     fn plot(points: Vec<(f64, f64)>) -> CurvePlot {
         CurvePlot {
@@ -421,7 +317,7 @@ mod tests {
 
     /// Pixels of the finished picture in the colour of series `i`.
     fn colored(plot: &CurvePlot, color: RGBColor) -> Vec<(u32, u32)> {
-        let (width, _, rgb) = draw(plot).unwrap();
+        let Picture { width, rgb, .. } = drawn(plot);
         let is = |p: &[u8]| p == [color.0, color.1, color.2];
         let at = |i: usize| (i as u32 % width, i as u32 / width);
         rgb.chunks_exact(3).enumerate().filter(|(_, p)| is(p)).map(|(i, _)| at(i)).collect()
@@ -454,7 +350,7 @@ mod tests {
         ];
         let counts = cases.map(|points| {
             let plot = plot(points);
-            assert_ne!(draw(&plot).unwrap().2, draw(&CurvePlot::default()).unwrap().2);
+            assert_ne!(drawn(&plot).rgb, drawn(&CurvePlot::default()).rgb);
             colored(&plot, SERIES[0]).iter().filter(|p| p.1 > PLOT_TOP).count()
         });
         assert_eq!([counts[0], counts[4], counts[5]], [0; 3], "nothing to draw");
@@ -478,7 +374,7 @@ mod tests {
         let mut plot = plot(vec![(0.0, 0.0), (1.0, 0.0)]);
         plot.series[0].band = vec![(-1.0, 1.0), (-1.0, 1.0)];
         plot.threshold = Some((3.0, "solved".into()));
-        let (width, _, rgb) = draw(&plot).unwrap();
+        let Picture { width, rgb, .. } = drawn(&plot);
         let column: Vec<_> = rgb.chunks_exact(3).skip(801).step_by(width as usize).collect();
         let mix = |k: u8, p: u8| (f64::from(k) * 0.16 + f64::from(p) * 0.84).round() as u8;
         let band = [mix(SERIES[0].0, PAGE.0), mix(SERIES[0].1, PAGE.1), mix(SERIES[0].2, PAGE.2)];

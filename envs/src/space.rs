@@ -527,9 +527,8 @@ impl Space {
     pub fn brief(&self) -> String {
         let uniform = |bounds: &[f32]| bounds.windows(2).all(|pair| pair[0] == pair[1]);
         match self {
-            Self::Box { low, high, .. } if ![low, high].into_iter().all(|bounds| uniform(bounds)) => {
-                let text = self.to_string();
-                text.rfind(", (").map_or_else(|| text.clone(), |at| format!("Box({}", &text[at + 2..]))
+            Self::Box { low, high, shape, dtype } if ![low, high].into_iter().all(|bounds| uniform(bounds)) => {
+                format!("Box({}, {dtype})", tuple(shape))
             }
             Self::Tuple(parts) => format!("Tuple({})", join(parts.iter().map(Self::brief), ", ")),
             Self::Dict(parts) => {
@@ -587,10 +586,6 @@ impl fmt::Display for Dtype {
 /// Reads like Gymnasium's `repr`, for example `Box(-2.0, 2.0, (1,), float32)`, but does not pad bounds to columns.
 impl fmt::Display for Space {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tuple = |shape: &[usize]| match shape {
-            [one] => format!("({one},)"),
-            _ => format!("({})", join(shape.iter(), ", ")),
-        };
         match self {
             Self::Box { low, high, shape, dtype } => {
                 let number = |x: f32, scalar: bool| match dtype {
@@ -619,6 +614,14 @@ impl fmt::Display for Space {
                 write!(f, "Dict({})", join(parts.iter().map(|(name, part)| format!("'{name}': {part}")), ", "))
             }
         }
+    }
+}
+
+/// As Python writes a tuple.
+fn tuple(shape: &[usize]) -> String {
+    match shape {
+        [one] => format!("({one},)"),
+        _ => format!("({})", join(shape.iter(), ", ")),
     }
 }
 

@@ -6,11 +6,8 @@ use std::path::Path;
 use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
 
-use super::{
-    AXIS, BOTTOM, Drawn, GOAL, HEIGHT, INK, MARGIN, MUTED, PAGE, Page, RIGHT, RULE, SCALE, SERIES, WIDTH, averaged,
-    font, range, ticks,
-};
-use crate::media::{named, save_png};
+use super::{AXIS, BOTTOM, GOAL, HEIGHT, MARGIN, RIGHT, SERIES, WIDTH, range, save, ticks};
+use crate::page::{Drawn, INK, MUTED, PAGE, Page, RULE, blend};
 use crate::stats::Interval;
 
 const TOP: f64 = 66.0;
@@ -41,8 +38,7 @@ pub struct RowsPlot {
 /// # Errors
 /// If the file can't be written; the message names it.
 pub fn rows_png(path: &Path, plot: &RowsPlot) -> io::Result<()> {
-    let (width, height, rgb) = picture(|page| draw_rows(page, plot)).map_err(|e| named(path, e))?;
-    save_png(path, width, height, &rgb)
+    save(path, |page| draw_rows(page, plot))
 }
 
 /// Several quantities of several things: a vertical axis for each quantity, a line across them for each thing.
@@ -63,17 +59,7 @@ pub struct AxesPlot {
 /// # Errors
 /// If the file can't be written; the message names it.
 pub fn axes_png(path: &Path, plot: &AxesPlot) -> io::Result<()> {
-    let (width, height, rgb) = picture(|page| draw_axes(page, plot)).map_err(|e| named(path, e))?;
-    save_png(path, width, height, &rgb)
-}
-
-fn picture(draw: impl FnOnce(&mut Page<'_>) -> Drawn<()>) -> Drawn<(u32, u32, Vec<u8>)> {
-    let (width, height) = ((WIDTH * SCALE) as u32, (HEIGHT * SCALE) as u32);
-    let mut drawn = [PAGE.0, PAGE.1, PAGE.2].repeat((width * height) as usize);
-    let mut page = Page::new(&mut drawn, (width, height))?;
-    draw(&mut page)?;
-    drop(page);
-    Ok(averaged(&drawn, width, height))
+    save(path, |page| draw_axes(page, plot))
 }
 
 fn draw_rows(page: &mut Page<'_>, plot: &RowsPlot) -> Drawn<()> {
@@ -136,10 +122,7 @@ fn draw_axes(page: &mut Page<'_>, plot: &AxesPlot) -> Drawn<()> {
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     for (heights, good) in order {
         let points: Vec<_> = heights.iter().enumerate().map(|(axis, height)| place(axis, *height)).collect();
-        let mix = |from: u8, to: u8| (f64::from(from) + (f64::from(to) - f64::from(from)) * good).round() as u8;
-        let (bad, best) = (AXIS, SERIES[1]);
-        let color = plotters::style::RGBColor(mix(bad.0, best.0), mix(bad.1, best.1), mix(bad.2, best.2));
-        page.curve(&points, color)?;
+        page.curve(&points, blend(AXIS, SERIES[1], *good))?;
     }
     for (axis, name) in plot.axes.iter().enumerate() {
         let (x, _) = place(axis, 0.0);
@@ -164,7 +147,7 @@ fn shortened(page: &mut Page<'_>, label: &str, widest: f64) -> Drawn<(String, f6
     let mut text = label.to_owned();
     let mut letters: Vec<char> = label.chars().collect();
     loop {
-        let width = f64::from(page.measure(&text, &font(13.0, plotters::style::FontStyle::Normal))?) / SCALE;
+        let width = page.width(&text, 13.0)?;
         if width <= widest || letters.len() <= 1 {
             return Ok((text, width));
         }
@@ -176,6 +159,11 @@ fn shortened(page: &mut Page<'_>, label: &str, widest: f64) -> Drawn<(String, f6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::Picture;
+
+    fn drawn(draw: impl FnOnce(&mut Page) -> Drawn<()>) -> Picture {
+        crate::page::picture((WIDTH, HEIGHT), draw).unwrap()
+    }
 
     fn count(rgb: &[u8], color: plotters::style::RGBColor) -> usize {
         rgb.chunks_exact(3).filter(|pixel| **pixel == [color.0, color.1, color.2]).count()
@@ -189,11 +177,11 @@ mod tests {
     fn every_row_and_the_goal_are_drawn() {
         let rows = vec![("one".into(), interval(0.0, 1.0, 2.0)), ("two".into(), interval(3.0, 3.0, 3.0))];
         let plot = RowsPlot { title: "t".into(), rows, goal: Some(2.5), ..RowsPlot::default() };
-        let (width, height, rgb) = picture(|page| draw_rows(page, &plot)).unwrap();
+        let Picture { width, height, rgb } = drawn(|page| draw_rows(page, &plot));
         assert_eq!((width, height), (1600, 960));
         assert!(count(&rgb, SERIES[0]) > 50 && count(&rgb, SERIES[1]) > 50 && count(&rgb, GOAL) > 50);
         let bare = RowsPlot { goal: None, ..plot };
-        assert_eq!(count(&picture(|page| draw_rows(page, &bare)).unwrap().2, GOAL), 0);
+        assert_eq!(count(&drawn(|page| draw_rows(page, &bare)).rgb, GOAL), 0);
     }
 
     #[test]
@@ -204,13 +192,13 @@ mod tests {
             bars: true,
             ..RowsPlot::default()
         };
-        let ink = |plot: &RowsPlot| count(&picture(|page| draw_rows(page, plot)).unwrap().2, SERIES[0]);
+        let ink = |plot: &RowsPlot| count(&drawn(|page| draw_rows(page, plot)).rgb, SERIES[0]);
         assert!(ink(&bar(0.8)) > 3 * ink(&bar(0.2)));
         assert_eq!(ink(&bar(f64::NAN)), 0);
         let many = RowsPlot { rows: vec![("x".into(), interval(0.0, 0.0, 0.0)); 40], ..RowsPlot::default() };
-        picture(|page| draw_rows(page, &many)).unwrap();
-        picture(|page| draw_rows(page, &RowsPlot::default())).unwrap();
-        picture(|page| draw_axes(page, &AxesPlot::default())).unwrap();
+        drawn(|page| draw_rows(page, &many));
+        drawn(|page| draw_rows(page, &RowsPlot::default()));
+        drawn(|page| draw_axes(page, &AxesPlot::default()));
     }
 
     #[test]
@@ -221,7 +209,7 @@ mod tests {
             labels: vec![vec![("0".into(), 0.0)], vec![("1".into(), 1.0)]],
             lines: vec![(vec![0.0, 1.0], 1.0), (vec![1.0, 0.0], 0.0)],
         };
-        let (_, _, rgb) = picture(|page| draw_axes(page, &plot)).unwrap();
+        let rgb = drawn(|page| draw_axes(page, &plot)).rgb;
         assert!(count(&rgb, SERIES[1]) > 1000 && count(&rgb, AXIS) > 1000);
     }
 }
