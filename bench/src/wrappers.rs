@@ -1,7 +1,10 @@
 //! Steps through every registered wrapper, 64 environments in a batch; beside them the environments alone.
 
+use std::io;
+use std::path::Path;
+
 use hotfire_envs::OptionValue::{Int, Numbers, Text};
-use hotfire_envs::{AutoresetMode, EnvError, OptionValue, VecEnv, WRAPPERS, WrapperConfig, open_with_ffmpeg, spec};
+use hotfire_envs::{AutoresetMode, EnvError, Frame, OptionValue, VecEnv, VideoSink, WRAPPERS, WrapperConfig, spec};
 
 use crate::env_step::stepping;
 use crate::{Prepared, Workload};
@@ -46,9 +49,26 @@ fn setting(wrapper: &str) -> (&'static str, Vec<WrapperConfig>) {
     (env, below.chain([(wrapper.to_owned(), options)]).collect())
 }
 
+/// A video that is not kept.
+struct Unkept;
+
+impl VideoSink for Unkept {
+    fn push(&mut self, _: &Frame) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn unkept(_: &Path, _: u32, _: u32, _: u32) -> io::Result<Box<dyn VideoSink>> {
+    Ok(Box::new(Unkept))
+}
+
 fn batch(id: &'static str, wrappers: &[WrapperConfig]) -> Result<Prepared, EnvError> {
     let num_envs = if id == "CarRacing-v3" { NUM_PICTURE_ENVS } else { NUM_ENVS };
-    let make = |index| spec(id)?.make_wrapped(&[], wrappers, index, open_with_ffmpeg);
+    let make = |index| spec(id)?.make_wrapped(&[], wrappers, index, unkept);
     let envs = (0..num_envs).map(make).collect::<Result<_, EnvError>>()?;
     Ok(stepping(VecEnv::from_envs(id, envs, AutoresetMode::SameStep)?))
 }

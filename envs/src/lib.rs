@@ -15,6 +15,7 @@
 
 mod batch;
 mod box2d;
+mod buffer;
 mod check;
 mod classic;
 mod controls;
@@ -37,6 +38,7 @@ mod wrappers;
 
 pub use batch::{BatchEnv, Column, Simd};
 pub use box2d::{bipedal_walker, car_racing, lunar_lander};
+pub use buffer::Buffer;
 pub use check::check_env;
 pub use classic::{acrobot, cartpole, mountain_car, mountain_car_continuous, pendulum};
 pub use controls::{Binding, Controls, Key, Keymap};
@@ -50,7 +52,7 @@ pub use space::{Dtype, Sampler, Space, Value};
 pub use state::{StateReader, StateWriter};
 pub use toy_text::{Transition, TransitionModel, blackjack, cliff_walking, frozen_lake, taxi};
 pub use trace::{TraceReport, check_trace};
-pub use vec_env::{AutoresetMode, Buffer, EndedEpisode, VecEnv};
+pub use vec_env::{AutoresetMode, EndedEpisode, VecEnv};
 pub use wrappers::{
     OpenVideo, TimeLimit, VideoSink, WRAPPERS, Wrap, WrapSite, WrapperConfig, WrapperSpec, make_wrapped,
     open_with_ffmpeg, wrap, wrapper_spec,

@@ -8,19 +8,18 @@
 //! A step runs on the calling thread. It is split over rayon's pool only while a whole batch costs more than
 //! [`SPLIT_ABOVE_NS`], which is measured as it goes: environments share nothing, so results never depend on it.
 
-use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+mod part;
+
+use std::sync::atomic::AtomicU64;
 
 use crate::{
-    ActionRef, Actions, Dtype, Env, EnvError, NpRng, ObsMut, OptionValue, Space, StateReader, StateWriter, make,
+    ActionRef, Actions, Buffer, Dtype, Env, EnvError, NpRng, ObsMut, OptionValue, Space, StateReader, StateWriter, make,
 };
+use part::{Part, part_len};
 
 /// Cost of one batch, in nanoseconds, above which it is split: handing work to the pool and joining takes about
 /// 10 us (median of `rayon::join` from outside the pool, two busy cores).
 const SPLIT_ABOVE_NS: u64 = 60_000;
-/// A part of a split batch costs at least this many nanoseconds, so that splitting stays a small share of it.
-const PART_NS: u64 = 15_000;
 /// Every step is timed up to this one, later only each of as many.
 const TIMED_EVERY: u64 = 256;
 
@@ -33,17 +32,6 @@ pub enum AutoresetMode {
     SameStep,
     /// Nothing: the caller resets it ([`VecEnv::reset_masked`]) before the next step.
     Disabled,
-}
-
-/// A contiguous batch `[N, D]` of observations.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Buffer {
-    /// 32-bit floats.
-    F32(Vec<f32>),
-    /// Bytes.
-    U8(Vec<u8>),
-    /// 32-bit integers.
-    I32(Vec<i32>),
 }
 
 /// An episode that ended in the last step.
@@ -484,223 +472,5 @@ impl VecEnv {
         self.started = started;
         self.update_action_masks();
         Ok(())
-    }
-}
-
-impl Buffer {
-    /// Zeros for `rows` values of a space.
-    pub fn new(space: &Space, rows: usize) -> Self {
-        match space.dtype() {
-            Dtype::F32 => Self::F32(vec![0.0; rows * space.len()]),
-            Dtype::U8 => Self::U8(vec![0; rows * space.len()]),
-            Dtype::I32 => Self::I32(vec![0; rows * space.len()]),
-        }
-    }
-
-    /// The elements, if they are 32-bit floats.
-    pub fn as_f32(&self) -> Option<&[f32]> {
-        if let Self::F32(x) = self { Some(x) } else { None }
-    }
-
-    /// The elements, if they are bytes.
-    pub fn as_u8(&self) -> Option<&[u8]> {
-        if let Self::U8(x) = self { Some(x) } else { None }
-    }
-
-    /// The elements, if they are 32-bit integers.
-    pub fn as_i32(&self) -> Option<&[i32]> {
-        if let Self::I32(x) = self { Some(x) } else { None }
-    }
-
-    /// All elements, to read.
-    pub fn as_row(&self) -> ActionRef<'_> {
-        match self {
-            Self::F32(x) => ActionRef::F32(x),
-            Self::U8(x) => ActionRef::U8(x),
-            Self::I32(x) => ActionRef::I32(x),
-        }
-    }
-
-    /// All elements, as the actions of a batch.
-    pub fn as_actions(&self) -> Actions<'_> {
-        match self {
-            Self::F32(x) => Actions::F32(x),
-            Self::U8(x) => Actions::U8(x),
-            Self::I32(x) => Actions::I32(x),
-        }
-    }
-
-    /// All elements, to write.
-    #[inline]
-    pub fn as_mut(&mut self) -> ObsMut<'_> {
-        match self {
-            Self::F32(x) => ObsMut::F32(x),
-            Self::U8(x) => ObsMut::U8(x),
-            Self::I32(x) => ObsMut::I32(x),
-        }
-    }
-
-    /// Number of elements.
-    pub fn len(&self) -> usize {
-        self.as_row().len()
-    }
-
-    /// Whether there are no elements.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Cuts the buffer to `len` elements, or fills it up with zeros.
-    pub fn resize(&mut self, len: usize) {
-        match self {
-            Self::F32(x) => x.resize(len, 0.0),
-            Self::U8(x) => x.resize(len, 0),
-            Self::I32(x) => x.resize(len, 0),
-        }
-    }
-
-    /// Copies the elements `from[range]` to the elements from `at` on.
-    ///
-    /// # Panics
-    /// If the buffers hold different types, or elements outside them are asked for.
-    pub fn copy_from(&mut self, at: usize, from: &Self, range: Range<usize>) {
-        match (self, from) {
-            (Self::F32(to), Self::F32(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
-            (Self::U8(to), Self::U8(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
-            (Self::I32(to), Self::I32(from)) => to[at..at + range.len()].copy_from_slice(&from[range]),
-            (to, from) => panic!("copying {} to {}", from.as_row().dtype(), to.as_row().dtype()),
-        }
-    }
-
-    pub(crate) fn save_state(&self, to: &mut StateWriter) {
-        match self {
-            Self::F32(x) => x.iter().for_each(|x| to.f32(*x)),
-            Self::U8(x) => x.iter().for_each(|x| to.u8(*x)),
-            Self::I32(x) => x.iter().for_each(|x| to.i32(*x)),
-        }
-    }
-
-    pub(crate) fn load_state(&mut self, from: &mut StateReader<'_>) -> Result<(), EnvError> {
-        match self {
-            Self::F32(x) => x.iter_mut().try_for_each(|x| from.f32().map(|y| *x = y)),
-            Self::U8(x) => x.iter_mut().try_for_each(|x| from.u8().map(|y| *x = y)),
-            Self::I32(x) => x.iter_mut().try_for_each(|x| from.i32().map(|y| *x = y)),
-        }
-    }
-}
-
-/// How many environments one thread steps at a time.
-fn part_len(num_envs: usize, cost_ns: u64) -> usize {
-    let threads = rayon::current_num_threads();
-    let parts = if threads == 1 { 1 } else { (cost_ns / PART_NS).clamp(1, 4 * threads as u64) as usize };
-    num_envs.div_ceil(parts)
-}
-
-/// Neighbouring environments of a batch with their rows of every buffer.
-struct Part<'a> {
-    mode: AutoresetMode,
-    obs_len: usize,
-    action_len: usize,
-    lanes: &'a mut [Lane],
-    actions: Actions<'a>,
-    observations: ObsMut<'a>,
-    final_observations: ObsMut<'a>,
-    rewards: &'a mut [f32],
-    terminated: &'a mut [bool],
-    truncated: &'a mut [bool],
-}
-
-impl Part<'_> {
-    /// Steps at most `part_len` environments at a time on one thread, and adds the time that took to `busy_ns`.
-    fn run(mut self, part_len: usize, busy_ns: &AtomicU64) {
-        if self.lanes.len() > part_len {
-            let middle = self.lanes.len() / 2;
-            let (a, b) = self.split_at(middle);
-            rayon::join(|| a.run(part_len, busy_ns), || b.run(part_len, busy_ns));
-        } else {
-            let start = Instant::now();
-            self.step();
-            busy_ns.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        }
-    }
-
-    fn split_at(self, at: usize) -> (Self, Self) {
-        let lanes = self.lanes.split_at_mut(at);
-        let actions = self.actions.split_rows(at, self.action_len);
-        let observations = self.observations.split_at(at * self.obs_len);
-        let final_observations = self.final_observations.split_at(at * self.obs_len);
-        let rewards = self.rewards.split_at_mut(at);
-        let terminated = self.terminated.split_at_mut(at);
-        let truncated = self.truncated.split_at_mut(at);
-        macro_rules! half {
-            ($i:tt) => {
-                Self {
-                    mode: self.mode,
-                    obs_len: self.obs_len,
-                    action_len: self.action_len,
-                    lanes: lanes.$i,
-                    actions: actions.$i,
-                    observations: observations.$i,
-                    final_observations: final_observations.$i,
-                    rewards: rewards.$i,
-                    terminated: terminated.$i,
-                    truncated: truncated.$i,
-                }
-            };
-        }
-        (half!(0), half!(1))
-    }
-
-    #[inline(always)] // A call with a dozen arguments in memory would cost as much as a cheap environment.
-    fn step(&mut self) {
-        // Types are told apart once for a part, not once for an environment.
-        match (&mut self.observations, &mut self.final_observations) {
-            (ObsMut::F32(rows), ObsMut::F32(finals)) => {
-                let (rows, finals) = (std::mem::take(rows), std::mem::take(finals));
-                self.step_rows(rows, finals, |row| ObsMut::F32(row));
-            }
-            (ObsMut::U8(rows), ObsMut::U8(finals)) => {
-                let (rows, finals) = (std::mem::take(rows), std::mem::take(finals));
-                self.step_rows(rows, finals, |row| ObsMut::U8(row));
-            }
-            (ObsMut::I32(rows), ObsMut::I32(finals)) => {
-                let (rows, finals) = (std::mem::take(rows), std::mem::take(finals));
-                self.step_rows(rows, finals, |row| ObsMut::I32(row));
-            }
-            _ => unreachable!("both buffers are of the same type"),
-        }
-    }
-
-    #[inline(always)]
-    fn step_rows<T: Copy>(&mut self, mut rows: &mut [T], mut finals: &mut [T], wrap: impl Fn(&mut [T]) -> ObsMut<'_>) {
-        let mut actions = self.actions;
-        let flags = self.terminated.iter_mut().zip(self.truncated.iter_mut());
-        for ((lane, reward), (terminated, truncated)) in self.lanes.iter_mut().zip(self.rewards.iter_mut()).zip(flags) {
-            let (row, final_row, action);
-            (row, rows) = rows.split_at_mut(self.obs_len);
-            (final_row, finals) = finals.split_at_mut(self.obs_len);
-            (action, actions) = actions.split_first(self.action_len);
-            if self.mode == AutoresetMode::NextStep && (*terminated || *truncated) {
-                lane.reset(wrap(row));
-                *reward = 0.0;
-                *terminated = false;
-                *truncated = false;
-                continue;
-            }
-            let outcome = lane.env.step(action, &mut lane.rng, wrap(row));
-            lane.episode_return += outcome.reward;
-            lane.length += 1;
-            *reward = outcome.reward as f32;
-            *terminated = outcome.terminated;
-            *truncated = outcome.truncated;
-            if outcome.terminated || outcome.truncated {
-                (lane.ended_return, lane.ended_length) =
-                    lane.env.episode_statistics().unwrap_or((lane.episode_return, lane.length));
-                final_row.copy_from_slice(row);
-                if self.mode == AutoresetMode::SameStep {
-                    lane.reset(wrap(row));
-                }
-            }
-        }
     }
 }
