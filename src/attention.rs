@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use hotfire_core::CoreError;
 use hotfire_core::heat_map::{HeatMap, heat_maps_png};
+use hotfire_core::media::expect_ending;
 
 use crate::cli::AttentionArgs;
 use crate::train::{RunTask, load_run};
@@ -13,6 +14,9 @@ pub fn attention(args: &AttentionArgs) -> anyhow::Result<()> {
     let RunTask::Model(task) = &prepared.task else {
         return Err(CoreError::Usage(format!("{}: holds an agent", args.run.display())).into());
     };
+    if let Some(path) = &args.out {
+        expect_ending("--out", path, &["png"])?;
+    }
     let maps = task.model.attention(&args.text)?;
     if args.json {
         println!("{}", serde_json::json!({"text": args.text, "tokens": maps.tokens, "layers": maps.layers}));
@@ -30,7 +34,11 @@ pub fn attention(args: &AttentionArgs) -> anyhow::Result<()> {
                 .collect()
         })
         .collect();
-    let path = args.out.clone().unwrap_or_else(|| PathBuf::from("attention.png"));
+    let path = match &args.out {
+        Some(path) => path.clone(),
+        None if args.json => return Ok(()),
+        None => PathBuf::from("attention.png"),
+    };
     heat_maps_png(&path, &args.text, &maps.tokens, &panels).map_err(CoreError::io(&path, "write"))?;
     if !args.json {
         println!("{}", path.display());

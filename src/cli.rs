@@ -447,7 +447,7 @@ pub struct PlayArgs {
     /// Seed of the first episode, later ones go on from it; the clock's without it.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Steps a second; the environment's own number without it.
+    /// Steps a second; the environment's own number without it. Games that wait for a key have none.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub fps: Option<u32>,
 }

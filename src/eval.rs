@@ -1,12 +1,16 @@
 //! `hotfire eval`.
 
 use hotfire_core::CoreError;
+use hotfire_core::media::expect_ending;
 use serde_json::json;
 
 use crate::cli::EvalArgs;
 use crate::train::{RunTask, load_run};
 
 pub fn eval(args: &EvalArgs) -> anyhow::Result<()> {
+    if let Some(path) = &args.gif {
+        expect_ending("--gif", path, &["gif"])?;
+    }
     let overrides: Vec<String> = args.data.iter().map(|dir| format!("data.dir={}", dir.display())).collect();
     let mut prepared = load_run(&args.run, &overrides, args.best)?;
     let seed = args.seed.unwrap_or(prepared.run.seed);

@@ -53,7 +53,9 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", message(&error));
+            if !matches!(error.downcast_ref(), Some(CoreError::Interrupted)) {
+                eprintln!("error: {}", message(&error));
+            }
             let code = error.downcast_ref::<CoreError>().map_or(1, CoreError::exit_code);
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }

@@ -1,5 +1,6 @@
 //! `hotfire train`.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use hotfire_agents::AgentTask;
 use hotfire_core::CoreError;
-use hotfire_core::checkpoint::open_latest;
-use hotfire_core::config::ConfigDocument;
+use hotfire_core::checkpoint::{self, open_latest};
+use hotfire_core::config::{ConfigDocument, leaves};
 use hotfire_core::device::{SelectedDevice, select_device};
 use hotfire_core::run_config::{RunConfig, TrainConfig};
 use hotfire_core::run_dir::RunDir;
 use hotfire_core::shell::{self, RunSetup};
+use hotfire_core::summary::Status;
 use hotfire_core::task::Task;
 use hotfire_generative::{ModelSetting, ModelTask};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -105,6 +107,7 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
 
 /// Sizes the thread pool; 0 means all cores. Only the first call of a process counts.
 fn use_threads(threads: usize) {
+    // The only error left is that the pool is there already.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }
 
@@ -115,7 +118,8 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
             let run_dir = RunDir::open(path)?;
             let lock = run_dir.lock()?;
             let overrides = resume_overrides(first.as_deref(), &args.overrides)?;
-            let prepared = prepare(&run_dir.config(), &overrides, args.device.as_deref())?;
+            let mut prepared = prepare(&run_dir.config(), &overrides, args.device.as_deref())?;
+            prepared.resolved = continued(&run_dir, prepared.resolved)?;
             (prepared, run_dir, lock)
         }
         (None, Some(config)) => {
@@ -144,7 +148,37 @@ pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
     if !args.quiet {
         println!("{report}");
     }
+    if report.summary.status == Status::Interrupted {
+        return Err(CoreError::Interrupted.into());
+    }
     Ok(())
+}
+
+/// The config of a run that goes on with changed settings: it says in its first lines what changed and when, since a run
+/// of these settings alone would not repeat it.
+fn continued(run_dir: &RunDir, resolved: String) -> Result<String, CoreError> {
+    /// What makes a run the one that it is.
+    const KEPT: [&str; 6] = ["run.seed", "run.name", "run.dir", "env.id", "agent.algorithm", "model.name"];
+    let path = run_dir.config();
+    let earlier = fs::read_to_string(&path).map_err(CoreError::io(&path, "read"))?;
+    let values = |text: &str| text.parse().map(|table| leaves(&table)).unwrap_or_default();
+    let (before, after) = (values(&earlier), values(&resolved));
+    let mut changed = Vec::new();
+    for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(*value)) {
+        if let (true, Some(own)) = (KEPT.contains(&key.as_str()), before.get(key)) {
+            let problem = format!("expected {own}, which a run keeps, found {value}; leave it out, or train a new run");
+            return Err(CoreError::Usage(format!("{}: {key}: {problem}", run_dir.path().display())));
+        }
+        if !key.strip_prefix("run.").is_some_and(|key| RunConfig::KEYS_WITHOUT_EFFECT.contains(&key)) {
+            changed.push(format!("{key} = {value}"));
+        }
+    }
+    let step = checkpoint::list(&run_dir.checkpoints())?.last().copied().unwrap_or(0);
+    let mut notes: Vec<String> = earlier.lines().take_while(|line| line.starts_with('#')).map(str::to_owned).collect();
+    if step > 0 && !changed.is_empty() {
+        notes.push(format!("# Changed at step {step}: {}", changed.join(", ")));
+    }
+    Ok(notes.into_iter().chain([resolved]).collect::<Vec<_>>().join("\n"))
 }
 
 /// With --resume, the place of the config file on the command line holds the first override.
@@ -173,7 +207,7 @@ pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
         for _ in signals.forever() {
             flag.store(true, Ordering::Relaxed);
             if first.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
-                std::process::exit(130);
+                std::process::exit(CoreError::INTERRUPTED);
             }
         }
     });
@@ -182,7 +216,7 @@ pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
 
 /// Whether the process was started to outlive its terminal, as `nohup` does; `false` where there is no `/proc`.
 fn hangup_is_ignored() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }

@@ -18,7 +18,7 @@
 //! # Ok::<(), hotfire_core::config::ConfigError>(())
 //! ```
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
@@ -200,7 +200,10 @@ impl ConfigDocument {
             table = entry.as_table_mut().ok_or_else(|| refuse(format!("but {parent} is not a table")))?;
         }
         table.insert(last.to_string(), override_value(value.trim()));
-        self.overrides.push((parts.join("."), text.to_string()));
+        let key = parts.join(".");
+        // What was in the table that the override replaces was not written on any line.
+        self.lines.retain(|path, _| !path.strip_prefix(&key).is_some_and(|rest| rest.starts_with('.')));
+        self.overrides.push((key, text.to_string()));
         Ok(())
     }
 
@@ -397,6 +400,31 @@ fn override_value(text: &str) -> Value {
     match text.parse::<Value>() {
         Ok(Value::Datetime(_)) | Err(_) => Value::String(text.to_string()),
         Ok(value) => value,
+    }
+}
+
+/// The values of a table of tables by their dotted keys.
+pub fn leaves(table: &Table) -> BTreeMap<String, Value> {
+    let mut found = BTreeMap::new();
+    flatten("", table, &mut |key, value| {
+        let is_leaf = !value.is_table();
+        if is_leaf {
+            found.insert(key.to_owned(), value.clone());
+        }
+        is_leaf
+    });
+    found
+}
+
+/// Calls `leaf` with each dotted key below `parent`; it says whether the value was one, or a table to look into.
+pub fn flatten(parent: &str, table: &Table, leaf: &mut impl FnMut(&str, &Value) -> bool) {
+    for (key, value) in table {
+        let dotted = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
+        if !leaf(&dotted, value)
+            && let Value::Table(inner) = value
+        {
+            flatten(&dotted, inner, leaf);
+        }
     }
 }
 

@@ -80,9 +80,15 @@ pub enum CoreError {
     /// The run failed (exit code 1); the message says why.
     #[error("{0}")]
     Failed(String),
+    /// The user stopped the run, which has saved itself and said so (exit code 130).
+    #[error("stopped")]
+    Interrupted,
 }
 
 impl CoreError {
+    /// The exit code of [`CoreError::Interrupted`]: that of a shell's command that Ctrl-C ended.
+    pub const INTERRUPTED: i32 = 130;
+
     /// The exit code of a process that ends with this error: 2 for wrong use, 1 for a run that failed.
     pub fn exit_code(&self) -> i32 {
         match self {
@@ -92,6 +98,7 @@ impl CoreError {
             | Self::NotARunDir { .. }
             | Self::Usage(_) => 2,
             Self::Io { source, action: "read", .. } if source.kind() == std::io::ErrorKind::NotFound => 2,
+            Self::Interrupted => Self::INTERRUPTED,
             Self::Checkpoint { .. } | Self::NonFinite { .. } | Self::Io { .. } | Self::Failed(_) => 1,
         }
     }

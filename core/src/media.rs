@@ -13,6 +13,8 @@ use gif::{DisposalMethod, Encoder, Frame, Repeat};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
 
+use crate::error::CoreError;
+
 /// Frames a second above which frames are dropped; several viewers slow down GIFs that are faster.
 const MAX_FPS: u32 = 33;
 /// Palette entries for colours; one more stands for "unchanged".
@@ -35,6 +37,19 @@ pub fn save_png(path: &Path, width: u32, height: u32, rgb: &[u8]) -> io::Result<
         .write_image(rgb, width, height, ExtendedColorType::Rgb8)
         .map_err(|e| named(path, e))?;
     std::fs::write(path, bytes).map_err(|e| named(path, e))
+}
+
+/// Refuses a file for a picture whose ending says another format than one of `endings`; `option` is what gave it.
+///
+/// # Errors
+/// [`CoreError::Usage`], naming the file.
+pub fn expect_ending(option: &str, path: &Path, endings: &[&str]) -> Result<(), CoreError> {
+    let found = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    if endings.contains(&found.as_str()) {
+        return Ok(());
+    }
+    let expected = endings.iter().map(|ending| format!(".{ending}")).collect::<Vec<_>>().join(" or ");
+    Err(CoreError::Usage(format!("{option} {}: expected a file that ends in {expected}", path.display())))
 }
 
 /// Pictures of one size side by side: the width, height and bytes of a sheet with `columns` pictures a row and `gap`

@@ -29,8 +29,17 @@ impl Default for RunConfig {
 }
 
 impl RunConfig {
+    /// Keys that change no result.
+    pub const KEYS_WITHOUT_EFFECT: [&'static str; 4] = ["name", "dir", "device", "threads"];
+
+    const MOST_THREADS: usize = 1024;
+
     /// Refuses values out of range.
     pub fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+        if self.threads > Self::MOST_THREADS {
+            let expected = format!("at most {}, or 0 for all", Self::MOST_THREADS);
+            return Err(document.out_of_range("run.threads", expected, self.threads));
+        }
         match &self.name {
             Some(name) if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\']) => {
                 Err(document.out_of_range("run.name", "a directory name without slashes or a leading dot", name))
@@ -105,16 +114,20 @@ impl TrainConfig {
 
     /// Reads and checks the section.
     pub fn read(document: &mut ConfigDocument) -> Result<Self, ConfigError> {
-        let steps = if document.has_key("train", "epochs") { 0 } else { Self::DEFAULT_STEPS };
+        let epochs_given = document.has_key("train", "epochs");
+        let steps = if epochs_given { 0 } else { Self::DEFAULT_STEPS };
         let train: Self = document.section_over("train", &Self { steps, ..Self::default() })?;
-        train.check(document)?;
+        train.check(document, epochs_given)?;
         Ok(train)
     }
 
     /// Refuses values out of range.
-    fn check(&self, document: &ConfigDocument) -> Result<(), ConfigError> {
+    fn check(&self, document: &ConfigDocument, epochs_given: bool) -> Result<(), ConfigError> {
         match (self.steps, self.epochs) {
-            (0, 0) => return Err(document.out_of_range("train.steps", "at least 1", 0)),
+            (0, 0) => {
+                let key = if epochs_given { "train.epochs" } else { "train.steps" };
+                return Err(document.out_of_range(key, "at least 1", 0));
+            }
             (1.., 1..) => {
                 return Err(document.invalid("train.epochs", "stands beside train.steps: expected one of them"));
             }
@@ -173,6 +186,13 @@ mod tests {
             run.check(&document).unwrap_err().to_string(),
             "a.toml:2: run.name: expected a directory name without slashes or a leading dot, found ../x"
         );
+        let run = RunConfig { threads: 100_000, ..RunConfig::default() };
+        assert!(
+            run.check(&document)
+                .unwrap_err()
+                .to_string()
+                .ends_with("expected at most 1024, or 0 for all, found 100000")
+        );
         assert_eq!(
             TrainConfig::read(&mut document).unwrap_err().to_string(),
             "a.toml:4: train.steps: expected at least 1, found 0"
@@ -189,6 +209,8 @@ mod tests {
         assert!(resolved.contains("epochs = 3") && !resolved.contains("steps"), "{resolved}");
         train.count_epochs(79);
         assert_eq!((train.steps, train.eval_interval, train.log_interval), (237, 79, 5));
+        let message = read("[train]\nepochs = 0").unwrap_err().to_string();
+        assert_eq!(message, "a.toml:2: train.epochs: expected at least 1, found 0");
         let message = read("[train]\nsteps = 3\nepochs = 3").unwrap_err().to_string();
         assert!(message.contains("train.epochs") && message.contains("train.steps"), "{message}");
     }

@@ -55,8 +55,17 @@ pub struct RunReport {
     pub run_dir: PathBuf,
     /// The newest checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// Whether a resumed run had nothing left to do.
-    pub was_finished: bool,
+    /// Why a resumed run had nothing left to do.
+    pub was_finished: Option<WasFinished>,
+}
+
+/// Why a resumed run has nothing left to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WasFinished {
+    /// It has done `train.steps` steps.
+    Steps,
+    /// It has reached the threshold that `train.stop_at_threshold` waits for.
+    Threshold,
 }
 
 /// What to tell the user: the outcome, and where the run lies or how to go on.
@@ -64,8 +73,15 @@ impl fmt::Display for RunReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { status, task, steps, wall_seconds, eval, metrics, .. } = &self.summary;
         let dir = self.run_dir.display();
-        if self.was_finished {
-            return write!(f, "{dir} has done its {steps} steps already; raise train.steps to train on");
+        match self.was_finished {
+            Some(WasFinished::Steps) => {
+                return write!(f, "{dir} has done its {steps} steps already; raise train.steps to train on");
+            }
+            Some(WasFinished::Threshold) => {
+                let how = "give train.stop_at_threshold=false to train on";
+                return write!(f, "{dir} has reached its threshold at step {steps} already; {how}");
+            }
+            None => {}
         }
         match (status, &self.checkpoint) {
             (Status::Interrupted, Some(_)) => {
@@ -115,6 +131,8 @@ struct Run {
     /// Mean return of the best evaluation so far.
     best: Option<f64>,
     last_finite: Option<(u64, Metrics)>,
+    /// The outcome of a resumed run with nothing left to do.
+    done: Option<(WasFinished, Summary)>,
 }
 
 impl Run {
@@ -134,12 +152,16 @@ impl Run {
             let problem = format!("train.stop_at_threshold: {} has no registered threshold; leave it out", setup.task);
             return Err(CoreError::Usage(problem));
         }
-        for (name, text) in &setup.records {
+        let outcome = outcome(&setup, task.step());
+        let finished = outcome.is_some();
+        let done = outcome.and_then(|outcome| Some((nothing_left(&setup.train, task.step())?, outcome)));
+        // What was done was done with the records that are there.
+        for (name, text) in setup.records.iter().filter(|_| done.is_none()) {
             write_atomic(&setup.run_dir.path().join(name), text.as_bytes())?;
         }
         // A run that was killed before its first checkpoint starts anew.
         let (tracker, earlier_seconds) = match setup.resume {
-            true => Tracker::resume(&setup.run_dir, task.step())?,
+            true => Tracker::resume(&setup.run_dir, task.step(), finished)?,
             false => (Tracker::create(&setup.run_dir)?, 0.0),
         };
         let mut best = None;
@@ -160,6 +182,7 @@ impl Run {
             last_log: (task.step(), earlier_seconds),
             checkpoint: reader.map(|reader| (reader.step(), reader.path().to_path_buf())),
             last_finite: None,
+            done,
             setup,
         })
     }
@@ -167,10 +190,8 @@ impl Run {
     fn train(&mut self, task: &mut dyn Task, stop: &AtomicBool) -> Result<RunReport, CoreError> {
         let TrainConfig { steps, eval_interval, eval_episodes, checkpoint_interval, log_interval, .. } =
             self.setup.train.clone();
-        if (task.step() >= steps || self.setup.train.stop_at_threshold)
-            && let Some(summary) = self.finished_summary(task.step())
-        {
-            return Ok(RunReport { was_finished: true, ..self.report(summary) });
+        if let Some((why, summary)) = self.done.take() {
+            return Ok(RunReport { was_finished: Some(why), ..self.report(summary) });
         }
         self.remove_old_summary()?;
         while task.step() < steps {
@@ -394,15 +415,8 @@ impl Run {
             summary,
             run_dir: self.setup.run_dir.path().to_path_buf(),
             checkpoint: self.checkpoint.as_ref().map(|(_, path)| path.clone()),
-            was_finished: false,
+            was_finished: None,
         }
-    }
-
-    /// The summary of a run that finished at `step`.
-    fn finished_summary(&self, step: u64) -> Option<Summary> {
-        let text = fs::read(self.setup.run_dir.summary()).ok()?;
-        let summary: Summary = serde_json::from_slice(&text).ok()?;
-        (summary.status == Status::Finished && summary.steps == step).then_some(summary)
     }
 
     /// A summary of an earlier part of the run must not stand beside later steps.
@@ -423,7 +437,11 @@ impl Run {
     ) -> Result<Summary, CoreError> {
         let wall_seconds = self.seconds();
         let mut metrics = self.last_finite.as_ref().map(|(_, metrics)| metrics.clone()).unwrap_or_default();
-        metrics.extend(&evaluation.metrics);
+        for (key, value) in evaluation.metrics.iter() {
+            // An agent's training has metrics of the same names.
+            let prefix = if evaluation.eval.is_some() { "eval/" } else { "" };
+            metrics.push(format!("{prefix}{key}"), value);
+        }
         let summary = Summary {
             status,
             task: self.setup.task.clone(),
@@ -441,6 +459,22 @@ impl Run {
         text.push('\n');
         write_atomic(&path, text.as_bytes())?;
         Ok(summary)
+    }
+}
+
+/// The outcome of a resumed run that has finished at `step`.
+fn outcome(setup: &RunSetup, step: u64) -> Option<Summary> {
+    let text = setup.resume.then(|| fs::read(setup.run_dir.summary()).ok()).flatten()?;
+    let summary: Summary = serde_json::from_slice(&text).ok()?;
+    (summary.status == Status::Finished && summary.steps == step).then_some(summary)
+}
+
+/// Why a run that has finished at `step` has nothing left to do; `None` if it has.
+fn nothing_left(train: &TrainConfig, step: u64) -> Option<WasFinished> {
+    match train {
+        _ if step >= train.steps => Some(WasFinished::Steps),
+        TrainConfig { stop_at_threshold: true, .. } => Some(WasFinished::Threshold),
+        _ => None,
     }
 }
 

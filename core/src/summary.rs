@@ -70,7 +70,8 @@ pub struct Summary {
     /// The last evaluation of an agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eval: Option<EvalStats>,
-    /// The last metrics: a model's evaluation, or an agent's training metrics.
+    /// The last metrics: a model's evaluation, or an agent's training metrics with those of its evaluation as
+    /// `eval/...`.
     pub metrics: Metrics,
     /// The error of a failed run.
     #[serde(skip_serializing_if = "Option::is_none")]

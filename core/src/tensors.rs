@@ -19,8 +19,19 @@ pub fn module_to_bytes<M: Module>(module: &M) -> Result<Vec<u8>, String> {
 
 /// Loads the parameters of a safetensors file into a module of the same shape.
 pub fn module_from_bytes<M: Module>(module: M, bytes: &[u8]) -> Result<M, String> {
-    let ids = parameter_ids(&module)?;
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let mut ids = HashMap::new();
+    for tensor in module_tensors(&module)? {
+        let found = file.tensor(&tensor.name).map_err(|error| error.to_string())?.shape().to_vec();
+        if found != tensor.shape.to_vec() {
+            let (name, expected) = (&tensor.name, tensor.shape.to_vec());
+            return Err(format!(
+                "{name}: expected the shape {expected:?}, found {found:?}: these are the weights of a network of other \
+                 settings"
+            ));
+        }
+        ids.extend(tensor.param_id.map(|id| (tensor.name.clone(), id)));
+    }
     let tensors = file
         .iter()
         .map(|(name, view)| decode_tensor(name.to_string(), ids.get(name).copied(), &view))
@@ -64,11 +75,6 @@ pub fn arrays_from_bytes(bytes: &[u8]) -> Result<BTreeMap<String, Vec<f32>>, Str
 fn module_tensors<M: Module>(module: &M) -> Result<Vec<Tensor>, String> {
     let packed = module.clone().into_record().into_bytes().map_err(|error| error.to_string())?;
     Reader::from_bytes(packed).and_then(Reader::into_tensors).map_err(|error| error.to_string())
-}
-
-fn parameter_ids<M: Module>(module: &M) -> Result<HashMap<String, u64>, String> {
-    let tensors = module_tensors(module)?;
-    Ok(tensors.into_iter().filter_map(|tensor| Some((tensor.name, tensor.param_id?))).collect())
 }
 
 fn encode(tensors: Vec<Tensor>) -> Result<Vec<u8>, String> {

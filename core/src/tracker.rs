@@ -27,12 +27,13 @@ impl Tracker {
         Self::open(run_dir, None)
     }
 
-    /// Goes on with the records of a run from the checkpoint at `step`: what was recorded after it is dropped.
+    /// Goes on with the records of a run from the checkpoint at `step`: what was recorded after it is dropped, and
+    /// unless the run has `finished` there, its last evaluation at that step too.
     ///
     /// Also returns the wall time in seconds that the run had taken by then.
-    pub fn resume(run_dir: &RunDir, step: u64) -> Result<(Self, f64), CoreError> {
+    pub fn resume(run_dir: &RunDir, step: u64, finished: bool) -> Result<(Self, f64), CoreError> {
         let path = run_dir.metrics();
-        let seconds = truncate_after(&path, step)?;
+        let seconds = truncate_after(&path, step, finished)?;
         Ok((Self::open(run_dir, Some(step))?, seconds))
     }
 
@@ -147,14 +148,17 @@ fn complete_lines(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive('\n').filter(|line| line.ends_with('\n'))
 }
 
-/// Drops the lines of later steps and returns the time of the last that stays.
-fn truncate_after(path: &Path, step: u64) -> Result<f64, CoreError> {
+/// Drops the lines of later steps and returns the time of the last that stays. A second line of `step` is that of the
+/// evaluation after the run's end: it stays only if the run `finished`, and else comes again.
+fn truncate_after(path: &Path, step: u64, finished: bool) -> Result<f64, CoreError> {
     let text = read_text(path)?;
     let mut kept = String::with_capacity(text.len());
     let mut seconds = 0.0;
+    let mut last = None;
     for line in complete_lines(&text) {
         match serde_json::from_str::<Record>(line) {
-            Ok(record) if record.step <= step => {
+            Ok(record) if record.step < step || (record.step == step && (finished || last != Some(step))) => {
+                last = Some(record.step);
                 kept.push_str(line);
                 seconds = record.time;
             }
@@ -205,7 +209,7 @@ mod tests {
         tracker.log(3, 0.0, &metrics(3.0)).unwrap();
         assert_eq!(tail.read().unwrap(), [(1, 1.0), (2, 2.0), (3, 3.0)]);
         drop(tracker);
-        Tracker::resume(&run_dir, 1).unwrap();
+        Tracker::resume(&run_dir, 1, false).unwrap();
         assert_eq!(tail.read().unwrap(), [(1, 1.0)], "the run went back to its checkpoint");
     }
 
@@ -222,7 +226,7 @@ mod tests {
         text.push_str("{\"step\":2,\"ti");
         fs::write(run_dir.metrics(), text).unwrap();
 
-        let (mut tracker, seconds) = Tracker::resume(&run_dir, 2).unwrap();
+        let (mut tracker, seconds) = Tracker::resume(&run_dir, 2, false).unwrap();
         assert_eq!(seconds, 2.0);
         tracker.log(3, 2.5, &metrics(30.0)).unwrap();
         let records = read_records(&run_dir.metrics()).unwrap();

@@ -10,7 +10,7 @@ use hotfire_core::metrics::Metrics;
 use hotfire_core::run_config::{RunConfig, TrainConfig};
 use hotfire_core::run_dir::RunDir;
 use hotfire_core::seed::{StreamRng, stream};
-use hotfire_core::shell::{RunReport, RunSetup, run};
+use hotfire_core::shell::{RunReport, RunSetup, WasFinished, run};
 use hotfire_core::summary::{EvalStats, Status};
 use hotfire_core::task::{Evaluation, Headline, Task};
 use hotfire_core::tracker::read_records;
@@ -209,7 +209,7 @@ fn a_finished_run_says_so() {
     let lines = fs::read(path.join("metrics.jsonl")).unwrap();
     let mut toy = Toy::new();
     let report = go(&mut toy, &path, 100, true).unwrap();
-    assert!(report.was_finished);
+    assert_eq!(report.was_finished, Some(WasFinished::Steps));
     assert_eq!(report.summary, first.summary);
     assert_eq!(
         report.to_string(),
@@ -221,7 +221,7 @@ fn a_finished_run_says_so() {
     // Without a summary, it was killed during the final evaluation, which is done again.
     fs::remove_file(path.join("summary.json")).unwrap();
     let mut toy = Toy::new();
-    assert!(!go(&mut toy, &path, 100, true).unwrap().was_finished);
+    assert_eq!(go(&mut toy, &path, 100, true).unwrap().was_finished, None);
     assert_eq!(toy.evaluations, [(100, 5)]);
 }
 
@@ -367,7 +367,7 @@ fn a_run_stops_at_the_threshold_if_asked_to() {
     let report = go(false);
     assert_eq!((report.summary.status, report.summary.steps), (Status::Finished, 200));
     assert!(path.join("checkpoints/200").exists() && path.join("curve.png").exists());
-    assert!(go(true).was_finished, "nothing is left to do");
+    assert_eq!(go(true).was_finished, Some(WasFinished::Threshold), "nothing is left to do");
 }
 
 /// A toy whose evaluations are given.

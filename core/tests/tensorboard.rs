@@ -29,7 +29,7 @@ fn record(run_dir: &RunDir, picture: &Path) {
     for step in [100, 200, 300, 400] {
         tracker.log(step, 1.0, &metrics(step as f64 / 4.0)).unwrap();
     }
-    let (mut tracker, _) = Tracker::resume(run_dir, 200).unwrap();
+    let (mut tracker, _) = Tracker::resume(run_dir, 200, false).unwrap();
     tracker.log(300, 2.0, &metrics(-1.5)).unwrap();
     tracker.image(300, "agent", picture).unwrap();
 }

@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum EnvError {
     /// No environment has this id.
-    #[error("unknown environment `{id}`{}", did_you_mean(.nearest))]
+    #[error("unknown environment `{id}`{}", did_you_mean(.nearest, &ids()))]
     UnknownEnv {
         /// The id that was asked for.
         id: String,
@@ -13,7 +13,7 @@ pub enum EnvError {
         nearest: Option<String>,
     },
     /// The environment has no such option.
-    #[error("{env} has no option `{option}`{}", did_you_mean(.nearest))]
+    #[error("{env} has no option `{option}`{}", did_you_mean(.nearest, .known))]
     UnknownOption {
         /// The environment.
         env: String,
@@ -21,6 +21,8 @@ pub enum EnvError {
         option: String,
         /// The option of this environment that looks most like it.
         nearest: Option<String>,
+        /// All options of this environment.
+        known: String,
     },
     /// An option's value has the wrong type or lies out of range.
     #[error("{env}: option `{option}` must be {expected}, found {found}")]
@@ -35,7 +37,7 @@ pub enum EnvError {
         found: String,
     },
     /// No wrapper has this name.
-    #[error("{env}: unknown wrapper `{wrapper}`{}", did_you_mean(.nearest))]
+    #[error("{env}: unknown wrapper `{wrapper}`{}", did_you_mean(.nearest, .known))]
     UnknownWrapper {
         /// The environment's id.
         env: String,
@@ -43,6 +45,8 @@ pub enum EnvError {
         wrapper: String,
         /// The registered name that looks most like it.
         nearest: Option<String>,
+        /// All registered names.
+        known: String,
     },
     /// A wrapper can't serve the environment that it is put around.
     #[error("{env}: wrapper `{wrapper}` needs {expected}, found {found}")]
@@ -144,6 +148,15 @@ pub enum EnvError {
     },
 }
 
-fn did_you_mean(name: &Option<String>) -> String {
-    name.as_ref().map(|n| format!("; did you mean `{n}`?")).unwrap_or_default()
+fn ids() -> String {
+    crate::ENVS.iter().map(|spec| spec.id).collect::<Vec<_>>().join(", ")
+}
+
+/// The nearest name, or all there are.
+fn did_you_mean(nearest: &Option<String>, known: &str) -> String {
+    match (nearest, known) {
+        (Some(name), _) => format!("; did you mean `{name}`?"),
+        (None, "") => String::new(),
+        (None, known) => format!("; expected one of {known}"),
+    }
 }

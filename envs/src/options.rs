@@ -205,6 +205,7 @@ impl Options {
             None => Ok(()),
             Some((option, _)) => Err(EnvError::UnknownOption {
                 nearest: nearest_name(&option, self.known.iter().copied()),
+                known: self.known.join(", "),
                 env: self.env,
                 option,
             }),
@@ -229,7 +230,7 @@ impl std::fmt::Display for OptionValue {
 pub(crate) fn nearest_name<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<String> {
     candidates
         .map(|c| (strsim::jaro_winkler(&name.to_lowercase(), &c.to_lowercase()), c))
-        .filter(|(score, _)| *score > 0.7)
+        .filter(|(score, _)| *score > 0.8)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, c)| c.to_owned())
 }

@@ -198,7 +198,8 @@ fn rewards_past_the_end_and_options() {
     let refused = make(id, &given).err();
     let nearest = Some("sutton_barto_reward".to_owned());
     let (env, option) = (id.to_owned(), given[0].0.clone());
-    assert_eq!(refused, Some(EnvError::UnknownOption { env, option, nearest }));
+    let known = "render_mode".to_owned();
+    assert_eq!(refused, Some(EnvError::UnknownOption { env, option, nearest, known }));
 }
 
 /// Sets a simulator to the state behind an observation.

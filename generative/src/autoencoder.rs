@@ -424,7 +424,7 @@ impl Model for Autoencoder {
         let mut options = Options::of(request);
         let picture = options.name("picture", &["samples", "reconstructions", "interpolations"])?;
         options.finish()?;
-        let path = request.out.clone().unwrap_or_else(|| format!("{picture}.png").into());
+        let path = request.picture(format!("{picture}.png"), &["png"])?;
         let file = match picture {
             "samples" => self.samples(&path, request.count.unwrap_or(64), request.seed)?,
             "reconstructions" => self.reconstructions(&path)?,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::prelude::Device;
 use hotfire_core::CoreError;
 use hotfire_core::config::{ConfigDocument, ConfigError};
+use hotfire_core::media::expect_ending;
 use hotfire_core::metrics::Metrics;
 use hotfire_core::task::Task;
 
@@ -57,6 +58,22 @@ pub struct SampleRequest<'a> {
     pub options: Vec<(String, String)>,
     /// Receives text while it is generated.
     pub text: &'a mut dyn FnMut(&str),
+}
+
+impl SampleRequest<'_> {
+    /// Where a model that makes pictures writes one: `name` in the working directory if nothing else is asked for. The
+    /// file's ending is that of its format, one of `endings`.
+    ///
+    /// # Errors
+    /// For another ending, and for a prompt.
+    pub fn picture(&self, name: impl Into<PathBuf>, endings: &[&str]) -> Result<PathBuf, CoreError> {
+        if self.prompt.is_some() {
+            return Err(CoreError::Usage("--prompt is for models of text; this one makes pictures".into()));
+        }
+        let path = self.out.clone().unwrap_or_else(|| name.into());
+        expect_ending("--out", &path, endings)?;
+        Ok(path)
+    }
 }
 
 /// What came of a [`SampleRequest`].

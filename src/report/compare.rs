@@ -9,7 +9,7 @@ use hotfire_core::stats::{
 use serde::Serialize;
 use toml::Value;
 
-use super::runs::{Task, varying_keys};
+use super::runs::{Group, NAME_KEYS, Task, varying_keys};
 use crate::sweep::Direction;
 
 const RESAMPLES: usize = 5_000;
@@ -18,6 +18,8 @@ const PROFILE_POINTS: usize = 101;
 const PAIRED: usize = 8;
 /// A numeric key with more values is cut into as many parts of equal count.
 const BINS: usize = 4;
+/// More keys would not be told apart.
+const MOST_KEYS: usize = 10;
 
 /// A row of the table of groups.
 #[derive(Serialize)]
@@ -34,7 +36,10 @@ pub struct Row {
     pub steps: Option<f64>,
     pub wall_seconds: Option<f64>,
     pub steps_per_second: Option<f64>,
+    /// Runs that failed or have not finished.
     pub problems: Vec<String>,
+    /// Runs that do not count, for reasons that are none to worry.
+    pub notes: Vec<String>,
 }
 
 /// The groups in numbers. The optimality gap is measured to `target`.
@@ -65,6 +70,7 @@ pub fn rows(task: &Task, target: Option<f64>) -> Vec<Row> {
                 wall_seconds: middle("wall_seconds"),
                 steps_per_second: middle("steps_per_second"),
                 problems: group.runs.iter().filter_map(problem).collect(),
+                notes: pruned(group).chain(group.copies.iter().cloned()).collect(),
             }
         })
         .collect()
@@ -72,8 +78,12 @@ pub fn rows(task: &Task, target: Option<f64>) -> Vec<Row> {
 
 fn problem(run: &super::runs::Run) -> Option<String> {
     let error = run.summary.get("error").and_then(serde_json::Value::as_str).unwrap_or("");
-    (run.status() != "finished")
+    (!["finished", "pruned"].contains(&run.status()))
         .then(|| format!("{} {}: {error}", run.name(), run.status()).trim_end_matches(": ").into())
+}
+
+fn pruned(group: &Group) -> impl Iterator<Item = String> {
+    group.runs.iter().filter(|run| run.pruned).map(|run| format!("{} pruned", run.name()))
 }
 
 /// The share of each group's runs beyond a score.
@@ -152,12 +162,14 @@ pub struct Importance {
     pub share: f64,
 }
 
-/// The keys in which the groups differ; `None` where there is nothing to compare.
+/// The keys that all groups have and in which they differ, those that matter most if there are many; `None` where
+/// there is nothing to compare.
 pub fn keys(task: &Task) -> Option<Keys> {
     let configurations: Vec<Vec<(String, String)>> =
         task.groups.iter().map(|group| group.configuration.clone().into_iter().collect()).collect();
-    let keys: Vec<String> = varying_keys(configurations.iter()).into_iter().collect();
     let scored: Vec<_> = task.groups.iter().filter(|group| !group.scores.is_empty()).collect();
+    let common = |key: &String| scored.iter().all(|group| group.configuration.contains_key(key));
+    let mut keys: Vec<String> = varying_keys(configurations.iter()).into_iter().filter(common).collect();
     if keys.is_empty() || scored.len() < 2 {
         return None;
     }
@@ -165,18 +177,41 @@ pub fn keys(task: &Task) -> Option<Keys> {
         let parsed = text.and_then(|text| text.parse::<Value>().ok());
         parsed.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_else(|| text.cloned().into())
     };
-    let rows: Vec<KeyRow> = scored
-        .iter()
-        .map(|group| KeyRow {
+    let rows_of = |keys: &[String]| -> Vec<KeyRow> {
+        let row = |group: &&Group| KeyRow {
             label: group.label.clone(),
             values: keys.iter().map(|key| value(group.configuration.get(key))).collect(),
             score: mean(&group.scores),
-        })
+        };
+        scored.iter().map(row).collect()
+    };
+    let rows = rows_of(&keys);
+    let mut effects: Vec<(Importance, bool)> = keys
+        .iter()
+        .enumerate()
+        .map(|(i, key)| (Importance { key: key.clone(), share: main_effect(&rows, i) }, repeats(&rows, i)))
         .collect();
-    let mut importance: Vec<Importance> =
-        keys.iter().enumerate().map(|(i, key)| Importance { key: key.clone(), share: main_effect(&rows, i) }).collect();
-    importance.sort_by(|a, b| b.share.total_cmp(&a.share));
-    Some(Keys { keys, rows, importance })
+    effects.sort_by(|a, b| b.0.share.total_cmp(&a.0.share));
+    let names = |key: &String| NAME_KEYS.contains(&key.as_str());
+    let best: Vec<&String> = effects.iter().map(|(effect, _)| &effect.key).collect();
+    let shown: Vec<&String> = best
+        .iter()
+        .filter(|key| names(key))
+        .chain(best.iter().filter(|key| !names(key)))
+        .take(MOST_KEYS)
+        .copied()
+        .collect();
+    keys.retain(|key| shown.contains(&key));
+    let rows = rows_of(&keys);
+    let importance = effects.into_iter().filter(|(_, repeats)| *repeats).map(|(effect, _)| effect).take(MOST_KEYS);
+    Some(Keys { importance: importance.collect(), keys, rows })
+}
+
+/// Whether configurations share values of a key: where each has its own, the key explains all by construction.
+fn repeats(rows: &[KeyRow], key: usize) -> bool {
+    let cells = cells_of(rows, key);
+    let distinct: std::collections::BTreeSet<&String> = cells.iter().collect();
+    distinct.len() < cells.len()
 }
 
 /// Correlation ratio η² of the scores on one key: between-group variance over total variance.

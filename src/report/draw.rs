@@ -64,7 +64,9 @@ pub fn all(out: &Path, stem: &str, section: &Section) -> Result<(), CoreError> {
             ends: Some((0.0, 1.0)),
             bars: true,
         };
-        write("importance", &|path| rows_png(path, &importance))?;
+        if !importance.rows.is_empty() {
+            write("importance", &|path| rows_png(path, &importance))?;
+        }
         let plot = configurations(section, keys);
         write("configurations", &|path| axes_png(path, &plot))?;
     }
@@ -110,7 +112,7 @@ fn configurations(section: &Section, keys: &Keys) -> AxesPlot {
     for (i, key) in keys.keys.iter().enumerate() {
         let values: Vec<Value> = keys.rows.iter().map(|row| row.values[i].clone()).collect();
         let (at, labels) = axis(&values);
-        plot.axes.push(key.rsplit('.').next().unwrap_or(key).to_owned());
+        plot.axes.push(key.strip_prefix("agent.").or(key.strip_prefix("model.")).unwrap_or(key).to_owned());
         plot.labels.push(labels);
         heights.push(at);
     }

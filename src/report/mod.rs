@@ -13,11 +13,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use hotfire_core::CoreError;
+use hotfire_core::config::leaves;
 use hotfire_core::run_dir::write_atomic;
 use toml::Value;
 
 use crate::cli::ReportArgs;
-use crate::sweep::{Direction, State, SweepFile, evaluation_metric, leaves, read_trials};
+use crate::sweep::{Direction, State, SweepFile, evaluation_metric, objective, read_trials};
 use crate::train::prepare;
 use curves::Curves;
 use runs::{Group, Task};
@@ -26,13 +27,20 @@ use runs::{Group, Task};
 const CURVES_SHOWN: usize = 8;
 
 pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
-    let sweep = match args.paths.as_slice() {
-        [path] => Sweep::open(path)?,
-        _ => None,
-    };
-    let asked = args.objective.clone().or(sweep.as_ref().map(|sweep| sweep.file.objective.clone()));
-    let direction = args.direction.map(Into::into).or(sweep.as_ref().map(|sweep| sweep.file.direction));
-    let tasks = runs::group(runs::load(&args.paths)?, asked.as_deref(), direction);
+    let sweeps: Vec<Sweep> =
+        args.paths.iter().map(|path| Sweep::open(path)).filter_map(Result::transpose).collect::<Result<_, _>>()?;
+    // What several sweeps are about is asked for, or as usual.
+    let sweep = if args.paths.len() == 1 { sweeps.first() } else { None };
+    let mut runs = runs::load(&args.paths)?;
+    for run in &mut runs {
+        run.pruned = sweeps.iter().any(|sweep| sweep.pruned.contains(&run.path));
+    }
+    if let Some(asked) = &args.objective {
+        measured(&runs, asked)?;
+    }
+    let asked = args.objective.clone().or(sweep.map(|sweep| sweep.file.objective.clone()));
+    let direction = args.direction.map(Into::into).or(sweep.map(|sweep| sweep.file.direction));
+    let tasks = runs::group(runs, asked.as_deref(), direction);
     let out = args.out.clone().unwrap_or_else(|| args.paths[0].join("report"));
     fs::create_dir_all(&out).map_err(CoreError::io(&out, "make the report's directory"))?;
 
@@ -56,7 +64,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
             profile: compare::profile(task),
             pairs: compare::pairs(task),
             keys: compare::keys(task),
-            difference: match (&sweep, i) {
+            difference: match (sweep, i) {
                 (Some(sweep), 0) => sweep.difference(task)?,
                 _ => Vec::new(),
             },
@@ -68,7 +76,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
     }
     write_atomic(&out.join("numbers.csv"), csv(&tasks).as_bytes())?;
     write_atomic(&out.join("groups.csv"), groups_csv(&sections).as_bytes())?;
-    let failed = sweep.as_ref().map_or(Vec::new(), |sweep| sweep.failed.clone());
+    let failed: Vec<String> = sweeps.into_iter().flat_map(|sweep| sweep.failed).collect();
     let html = page::html(&title, &sections, &environment(&tasks), &failed)?;
     write_atomic(&out.join("index.html"), html.as_bytes())?;
     if !args.quiet {
@@ -77,26 +85,43 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Refuses an objective that no finished run has.
+fn measured(runs: &[runs::Run], asked: &str) -> Result<(), CoreError> {
+    let mut finished = runs.iter().filter(|run| run.status() == "finished").peekable();
+    let Some(first) = finished.peek() else { return Ok(()) };
+    let Err(problem) = objective(&first.summary, asked) else { return Ok(()) };
+    if finished.any(|run| run.number(asked).is_some()) {
+        return Ok(());
+    }
+    Err(CoreError::Usage(format!("--objective {asked}: {problem}")))
+}
+
 /// A sweep that a report is about.
 struct Sweep {
     file: SweepFile,
+    /// Trials that failed, and why.
     failed: Vec<String>,
+    /// Run directories of trials that were ended early.
+    pruned: Vec<PathBuf>,
 }
 
 impl Sweep {
     fn open(path: &Path) -> anyhow::Result<Option<Self>> {
         let Some(trials) = read_trials(path)? else { return Ok(None) };
+        let sweep = name_of(path);
         let failed = trials
             .iter()
             .filter(|trial| trial.state == State::Failed)
-            .map(|trial| format!("{}: {}", name_of(&trial.run_dir), trial.error.as_deref().unwrap_or("failed")))
+            .map(|trial| format!("{sweep}, {}: {}", trial.name(), trial.error.as_deref().unwrap_or("failed")))
             .collect();
-        Ok(Some(Self { file: SweepFile::reload(&path.join("sweep.toml"))?, failed }))
+        let pruned = trials.iter().filter(|trial| trial.state == State::Pruned);
+        let pruned = pruned.filter_map(|trial| trial.run_dir.canonicalize().ok()).collect();
+        Ok(Some(Self { file: SweepFile::reload(&path.join("sweep.toml"))?, failed, pruned }))
     }
 
     /// The best configuration against the base config: key, base value, best value.
     fn difference(&self, task: &Task) -> anyhow::Result<Vec<[String; 3]>> {
-        let Some(best) = task.groups.first() else { return Ok(Vec::new()) };
+        let Some(best) = task.groups.first().filter(|best| !best.scores.is_empty()) else { return Ok(Vec::new()) };
         // A base config that has gone since is no reason to have no report.
         let Ok(base) = prepare(&self.file.base, &[], None) else { return Ok(Vec::new()) };
         let values = leaves(&base.resolved.parse()?);

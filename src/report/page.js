@@ -72,6 +72,7 @@ function resultsTable(section) {
     const cell = (text) => element("td", { class: "n" }, text);
     const label = element("td", {}, i < COLORS.length ? dot(i) : null, row.label);
     for (const problem of row.problems) label.append(element("div", { class: "problem" }, problem));
+    for (const note of row.notes) label.append(element("div", { class: "note" }, note));
     return element("tr", {}, label, cell(`${row.runs}`), cell(number(row.interquartile_mean)),
       cell(row.interval ? `${number(row.interval.low)} … ${number(row.interval.high)}` : "–"),
       element("td", { class: "range" }, iqm ? range(iqm, low, high, color(i), section.target) : ""),
@@ -94,7 +95,8 @@ function plot(holder, options, series) {
   const values = (u, splits) => splits.map(compact);
   const size = () => ({ width: Math.max(240, holder.clientWidth), height: options.height });
   const u = new uPlot({
-    ...size(), series: options.series, bands: options.bands, cursor: { drag: { x: true, y: true, uni: 24 } },
+    ...size(), series: options.series, bands: options.bands, hooks: options.hooks ?? {},
+    cursor: { drag: { x: true, y: true, uni: 24 } },
     scales: { x: { time: false } }, legend: { show: true },
     axes: [{ ...axis, values, label: options.xLabel, labelSize: 18, labelFont: "12px system-ui" },
       { ...axis, values, size: 56 }],
@@ -124,10 +126,14 @@ function curvesCard(section) {
       const hidden = { label: "", stroke: "transparent", width: 0, points: { show: false }, spanGaps: true };
       columns.push(group.mean, group.high, group.low);
       series.push({ label: section.rows[i].label, stroke: color(i), width: 2, value, spanGaps: true,
-        points: { show: curves.steps.length < 2 } }, { ...hidden, class: "band" }, { ...hidden, class: "band" });
+        points: { show: group.mean.filter((x) => x !== null).length < 2 } }, { ...hidden, class: "band" }, { ...hidden, class: "band" });
       bands.push({ series: [3 * i + 2, 3 * i + 3], fill: color(i) + "2e" });
     });
-    plot(holder, { series, bands, height: 360, xLabel: "steps" }, columns);
+    // A curve's band goes and comes with it.
+    const setSeries = [(u, i, { show }) => {
+      if (i % 3 === 1 && show !== undefined) for (const edge of [i + 1, i + 2]) u.setSeries(edge, { show });
+    }];
+    plot(holder, { series, bands, hooks: { setSeries }, height: 360, xLabel: "steps" }, columns);
     // The edges of a band are no curves of their own.
     holder.querySelectorAll(".u-legend .band, .u-legend tr.band").forEach((row) => row.remove());
   };
@@ -210,12 +216,13 @@ function parallelCard(section) {
 }
 
 function importanceCard(section) {
-  if (!section.keys) return null;
+  if (!section.keys || !section.keys.importance.length) return null;
   const rows = section.keys.importance.map((item) => element("tr", {}, element("td", { class: "key" }, item.key),
     element("td", {}, element("div", { class: "bar" }, element("i", { style: `width:${100 * item.share}%` }))),
     element("td", { class: "n" }, `${(100 * item.share).toFixed(0)} %`)));
-  return card("What matters", element("table", {}, ...rows),
-    element("p", { class: "note" }, "Share of the variance between configurations that each key explains alone (η²)."));
+  return card("What matters", element("div", { class: "scroll" }, element("table", {}, ...rows)),
+    element("p", { class: "note" }, "Share of the variance between configurations that each key explains alone (η²). " +
+      "Few configurations make it large by chance."));
 }
 
 function differenceCard(section) {

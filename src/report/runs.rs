@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hotfire_core::CoreError;
+use hotfire_core::config::leaves;
+use hotfire_core::run_config::RunConfig;
 use hotfire_core::run_dir::RunDir;
 use hotfire_core::tracker::{Record, read_records};
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
-use crate::sweep::{Assignment, Direction, KEYS_WITHOUT_EFFECT, describe, leaves, objective};
+use crate::sweep::{Assignment, Direction, describe, objective};
 
 /// What models are judged by: the first of these losses that a run has. The last two are of its training, for want of
 /// a better.
@@ -31,7 +33,7 @@ const MODEL_METRICS: [&str; 10] = [
 const MORE_IS_BETTER: [&str; 8] =
     ["accuracy", "auroc", "precision", "recall", "return", "codes_used", "code_perplexity", "active_units"];
 /// Keys that name the algorithm or the model.
-const NAME_KEYS: [&str; 2] = ["agent.algorithm", "model.name"];
+pub const NAME_KEYS: [&str; 2] = ["agent.algorithm", "model.name"];
 /// How deep run directories are looked for below a given folder.
 const DEPTH: usize = 3;
 
@@ -43,6 +45,8 @@ pub struct Run {
     /// What it was made with.
     pub environment: BTreeMap<String, String>,
     pub records: Vec<Record>,
+    /// Whether its sweep ended it early.
+    pub pruned: bool,
 }
 
 impl Run {
@@ -58,7 +62,7 @@ impl Run {
         let environment = fs::read(path.join(crate::environment::FILE)).ok();
         let environment = environment.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
         let records = read_records(&run_dir.metrics())?;
-        Ok(Self { path: path.to_owned(), config: leaves(&table), summary, environment, records })
+        Ok(Self { path: path.to_owned(), config: leaves(&table), summary, environment, records, pruned: false })
     }
 
     pub fn name(&self) -> String {
@@ -97,8 +101,9 @@ impl Run {
 
     /// The config without what differs between runs that only repeat each other.
     pub fn configuration(&self) -> BTreeMap<String, String> {
-        let own =
-            |key: &str| key.strip_prefix("run.").is_some_and(|key| key == "seed" || KEYS_WITHOUT_EFFECT.contains(&key));
+        let own = |key: &str| {
+            key.strip_prefix("run.").is_some_and(|key| key == "seed" || RunConfig::KEYS_WITHOUT_EFFECT.contains(&key))
+        };
         self.config.iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.clone(), value.to_string())).collect()
     }
 
@@ -108,6 +113,9 @@ impl Run {
     }
 
     pub fn status(&self) -> &str {
+        if self.pruned {
+            return "pruned";
+        }
         self.summary.get("status").and_then(Json::as_str).unwrap_or("not finished")
     }
 
@@ -128,6 +136,8 @@ pub struct Group {
     pub runs: Vec<Run>,
     /// The objective of each run that has one.
     pub scores: Vec<f64>,
+    /// Further runs with the seed of one of `runs`: they say nothing new.
+    pub copies: Vec<String>,
 }
 
 /// What is compared with each other: the groups on one environment or data set.
@@ -223,11 +233,21 @@ fn groups(runs: Vec<Run>, objective: &str, direction: Direction) -> Vec<Group> {
     let mut groups: Vec<Group> = groups
         .into_iter()
         .map(|(configuration, mut runs)| {
-            runs.sort_by_key(Run::seed);
+            // Of the runs with one seed, one that has finished counts.
+            runs.sort_by_key(|run| (run.seed(), run.status() != "finished"));
+            let mut copies = Vec::new();
+            let mut counted: BTreeMap<i64, String> = BTreeMap::new();
+            runs.retain(|run| match counted.get(&run.seed()) {
+                Some(first) => {
+                    copies.push(format!("{} has the seed of {first} and does not count", run.name()));
+                    false
+                }
+                None => counted.insert(run.seed(), run.name()).is_none(),
+            });
             let configuration: BTreeMap<String, String> = configuration.into_iter().collect();
             let scores = runs.iter().filter_map(|run| run.number(objective)).collect();
             let label = label(&configuration, &varying, names_tell, &runs);
-            Group { label, configuration, runs, scores }
+            Group { label, configuration, runs, scores, copies }
         })
         .collect();
     // Names first; the paths of runs are never the same.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hotfire_core::CoreError;
+use hotfire_core::config::{flatten, leaves};
 use hotfire_core::error::nearest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -174,17 +175,46 @@ impl Mistakes {
         }
     }
 
-    /// Takes a section all of whose keys have defaults; a wrong key does not hide the next.
+    /// Takes a section all of whose keys have defaults; a wrong key does not hide the next, nor change what the others
+    /// mean.
     fn take_section<T: DeserializeOwned + Default>(&mut self, table: &mut Table, section: &str) -> T {
-        let keys: Table = self.take(table, section, Some(Table::new())).unwrap_or_default();
-        let before = self.found.len();
-        for (key, value) in &keys {
-            let alone = Table::from_iter([(key.clone(), value.clone())]);
-            if let Err(error) = alone.try_into::<T>() {
+        let mut keys: Table = self.take(table, section, Some(Table::new())).unwrap_or_default();
+        keys.retain(|key, value| {
+            let alone = Table::from_iter([(key.to_owned(), value.clone())]);
+            let wrong = alone.try_into::<T>().err();
+            if let Some(error) = &wrong {
                 self.add(format!("{section}.{key}"), error.message().replace('\n', " "));
             }
+            wrong.is_none()
+        });
+        keys.try_into().unwrap_or_default()
+    }
+
+    /// Takes the seeds; a wrong one does not hide the next.
+    fn take_seeds(&mut self, table: &mut Table) -> Vec<u64> {
+        let Some(seeds) = self.take::<Vec<Value>>(table, "seeds", Some(vec![Value::Integer(1)])) else {
+            return vec![1];
+        };
+        if seeds.is_empty() {
+            self.add("seeds", "expected at least one seed, found none");
         }
-        if self.found.len() > before { T::default() } else { keys.try_into().unwrap_or_default() }
+        let mut found = Vec::new();
+        for seed in seeds {
+            match seed.as_integer().and_then(|seed| u64::try_from(seed).ok()) {
+                Some(seed) if found.contains(&seed) => {
+                    self.add("seeds", format!("expected different seeds, found {seed} twice"));
+                }
+                Some(seed) => found.push(seed),
+                None => self.add("seeds", format!("expected whole numbers from 0, found {seed}")),
+            }
+        }
+        found
+    }
+
+    /// Whether something is wrong with a key.
+    fn blame(&self, key: &str) -> bool {
+        let start = format!("{}: {key}: ", self.file);
+        self.found.iter().any(|line| line.starts_with(&start))
     }
 }
 
@@ -217,7 +247,7 @@ impl SweepFile {
         let base: Option<PathBuf> = mistakes.take(&mut raw, "base", None);
         let file = Self {
             base: path.parent().unwrap_or(Path::new("")).join(base.clone().unwrap_or_default()),
-            seeds: mistakes.take(&mut raw, "seeds", Some(vec![1])).unwrap_or_else(|| vec![1]),
+            seeds: mistakes.take_seeds(&mut raw),
             objective: mistakes.take(&mut raw, "objective", None).unwrap_or_else(|| "eval.mean".into()),
             direction: mistakes.take(&mut raw, "direction", None).unwrap_or(Direction::Maximize),
             overrides,
@@ -262,12 +292,6 @@ impl SweepFile {
     }
 
     fn check(&self, has_base: bool, device: Option<&str>, mistakes: &mut Mistakes) {
-        if self.seeds.is_empty() {
-            mistakes.add("seeds", "expected at least one seed, found none");
-        }
-        if let Some(seed) = self.seeds.iter().enumerate().find(|(i, seed)| self.seeds[..*i].contains(seed)) {
-            mistakes.add("seeds", format!("expected different seeds, found {} twice", seed.1));
-        }
         if self.space.is_empty() && mistakes.found.is_empty() {
             mistakes.add("space", "expected at least one key to search over, found none");
         }
@@ -295,7 +319,8 @@ impl SweepFile {
         let make = |overrides: &[(&String, &Value)]| {
             let mut words: Vec<String> = overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
             words.push(format!("run.seed={seed}"));
-            prepare(&self.base, &words, device)
+            // The words are this file's, and not the command line's.
+            prepare(&self.base, &words, device).map_err(|error| error.to_string().replace("command line override ", ""))
         };
         if let Err(error) = make(&[]) {
             return mistakes.add("base", error);
@@ -340,6 +365,7 @@ impl SweepFile {
     fn check_search(&self, mistakes: &mut Mistakes) {
         let search = &self.search;
         match search.method {
+            _ if mistakes.blame("search.method") => {}
             Method::Grid => {
                 for (key, distribution) in &self.space {
                     if !matches!(distribution, Distribution::Values(_)) {
@@ -356,7 +382,7 @@ impl SweepFile {
                 }
             }
             Method::Random | Method::Tpe => {
-                if search.trials.is_none_or(|trials| trials == 0) {
+                if search.trials.is_none_or(|trials| trials == 0) && !mistakes.blame("search.trials") {
                     mistakes.add("search.trials", "expected the number of configurations to try, at least 1");
                 }
             }
@@ -393,31 +419,6 @@ fn is_objective(key: &str) -> bool {
         Some(("eval", statistic)) => ["mean", "min", "max", "std"].contains(&statistic),
         Some(("metrics", metric)) => !metric.is_empty(),
         _ => ["wall_seconds", "steps_per_second"].contains(&key),
-    }
-}
-
-/// The values of a table of tables by their dotted keys.
-pub fn leaves(table: &Table) -> Assignment {
-    let mut found = Assignment::new();
-    flatten("", table, &mut |key, value| {
-        let is_leaf = !value.is_table();
-        if is_leaf {
-            found.insert(key.to_owned(), value.clone());
-        }
-        is_leaf
-    });
-    found
-}
-
-/// Calls `leaf` with each dotted key; it says whether the value was one, or a table to look into.
-fn flatten(parent: &str, table: &Table, leaf: &mut impl FnMut(&str, &Value) -> bool) {
-    for (key, value) in table {
-        let dotted = if parent.is_empty() { key.clone() } else { format!("{parent}.{key}") };
-        if !leaf(&dotted, value)
-            && let Value::Table(inner) = value
-        {
-            flatten(&dotted, inner, leaf);
-        }
     }
 }
 

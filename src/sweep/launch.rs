@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
+use hotfire_core::CoreError;
 use hotfire_core::run_dir::RunDir;
 use hotfire_core::summary::{Status, Summary};
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,7 @@ use super::store::Trial;
 /// How a trial's process ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ended {
-    /// Its exit code was 0.
+    /// Its exit code was 0, or that of a run which was stopped and saved itself.
     Success,
     /// It failed; with what is known of why.
     Failure(String),
@@ -117,9 +118,9 @@ impl Launcher for Local {
         let mut ended = Vec::new();
         for (id, process) in &mut self.running {
             let end = match process {
-                Process::Child(child, log, log_start) => child.try_wait()?.map(|status| match status.success() {
-                    true => Ended::Success,
-                    false => Ended::Failure(describe(&status.to_string(), log, *log_start)),
+                Process::Child(child, log, log_start) => child.try_wait()?.map(|status| match status.code() {
+                    Some(0 | CoreError::INTERRUPTED) => Ended::Success,
+                    _ => Ended::Failure(describe(&status.to_string(), log, *log_start)),
                 }),
                 Process::Orphan(run_dir) => run_dir.try_lock()?.map(|_| Ended::Unseen),
             };

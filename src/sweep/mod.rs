@@ -22,11 +22,11 @@ use hotfire_core::summary::{Status, Summary};
 use hotfire_core::tracker::MetricTail;
 use serde_json::Value;
 
-pub use file::{Assignment, Direction, SweepFile, evaluation_metric, leaves};
+pub use file::{Assignment, Direction, SweepFile, evaluation_metric};
 use launch::{Ended, Launcher, Local};
 use search::History;
-pub use store::{KEYS_WITHOUT_EFFECT, State, Trial, read_trials};
 use store::{NewTrial, Outcome, Store, hash, trial_id};
+pub use store::{State, Trial, read_trials};
 pub use table::describe;
 use table::{Progress, Table};
 
@@ -61,6 +61,9 @@ pub fn sweep(args: &SweepArgs) -> anyhow::Result<()> {
     let complete = sweep.run(launcher.as_mut(), &mut table, &stop)?;
     let trials = sweep.store.trials()?;
     table.finish(&trials, complete, launcher.leave());
+    if stop.load(Ordering::Relaxed) && !complete {
+        return Err(CoreError::Interrupted.into());
+    }
     let failed = trials.iter().filter(|trial| trial.state == State::Failed).count();
     if complete && failed > 0 {
         let (all, dir) = (trials.len(), sweep.dir.display());
@@ -133,8 +136,17 @@ impl Sweep {
         Ok(Self { file, dir, store, running: HashMap::new(), started: Instant::now() })
     }
 
-    /// Runs trials until there are no more, or `stop` is set; whether all are done.
+    /// Runs trials until there are no more, or `stop` is set; whether all are done. An error stops the trials too.
     fn run(&mut self, launcher: &mut dyn Launcher, table: &mut Table, stop: &AtomicBool) -> anyhow::Result<bool> {
+        let result = self.work(launcher, table, stop);
+        if result.is_err() {
+            // The first error is the one to report.
+            let _ = self.leave(launcher);
+        }
+        result
+    }
+
+    fn work(&mut self, launcher: &mut dyn Launcher, table: &mut Table, stop: &AtomicBool) -> anyhow::Result<bool> {
         self.store.recover()?;
         self.store.retry(self.file.search.retries)?;
         for trial in self.store.trials()? {
@@ -291,7 +303,12 @@ impl Sweep {
                         let outcome = Outcome { state: State::Finished, objective: Some(value), error: None };
                         self.end(trial, &outcome, table)
                     }
-                    Err(problem) => self.fail(trial, &problem, retries, table),
+                    // No trial can have it, and none needs to be trained again once the file is right.
+                    Err(problem) => {
+                        self.fail(trial, &problem, 0, table)?;
+                        let problem = format!("sweep.toml: objective: {problem}; give one of them and sweep again");
+                        Err(CoreError::Usage(format!("{}/{problem}", self.dir.display())).into())
+                    }
                 }
             }
             (Some((Status::Failed, Some(error))), _) => self.fail(trial, &error, retries, table),

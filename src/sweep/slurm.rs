@@ -206,8 +206,9 @@ impl Cluster {
         let Queue::Left(state) = &task.queue else { return None };
         let log = task.run_dir.join("log.txt");
         if let Ok(code) = fs::read_to_string(task.run_dir.join(EXIT_CODE)) {
+            const STOPPED: &str = "130";
             return Some(match code.trim() {
-                "0" => Ended::Success,
+                "0" | STOPPED => Ended::Success,
                 TIMEOUT => Ended::Failure(self.too_long()),
                 code => Ended::Failure(describe(&format!("exit status: {code}"), &log, task.log_start)),
             });

@@ -9,6 +9,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use hotfire_core::run_config::RunConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use sha2::{Digest, Sha256};
 
@@ -100,14 +101,11 @@ impl Trial {
     }
 }
 
-/// Keys of `[run]` that change no result.
-pub const KEYS_WITHOUT_EFFECT: [&str; 4] = ["name", "dir", "device", "threads"];
-
 /// The hash of a trial's resolved config, which holds its seed. What changes no result is left out.
 pub fn trial_id(resolved: &str) -> anyhow::Result<String> {
     let mut table: toml::Table = resolved.parse()?;
     if let Some(toml::Value::Table(run)) = table.get_mut("run") {
-        for key in KEYS_WITHOUT_EFFECT {
+        for key in RunConfig::KEYS_WITHOUT_EFFECT {
             run.remove(key);
         }
     }
@@ -148,7 +146,7 @@ impl Store {
         connection.execute_batch(SCHEMA)?;
         connection.execute("INSERT OR IGNORE INTO sweep VALUES (1, ?1)", [definition])?;
         let stored: String = connection.query_row("SELECT definition FROM sweep", [], |row| row.get(0))?;
-        if stored != definition {
+        if stored != definition && !correct_objective(&connection, &stored, definition)? {
             anyhow::bail!(
                 "{}: belongs to another sweep (other base, space, search method, pruner, objective or search seed); \
                  choose another folder with --out",
@@ -315,6 +313,26 @@ pub struct Outcome<'a> {
     pub state: State,
     pub objective: Option<f64>,
     pub error: Option<&'a str>,
+}
+
+/// Takes over a definition that differs in the objective alone, if no trial has been measured by the old one: its name
+/// may have been a slip of the pen. Failed trials are open again, since one that was trained needs only be measured.
+fn correct_objective(connection: &Connection, stored: &str, definition: &str) -> anyhow::Result<bool> {
+    let rest = |text: &str| -> anyhow::Result<serde_json::Value> {
+        let mut value: serde_json::Value = serde_json::from_str(text)?;
+        if let Some(object) = value.as_object_mut() {
+            object.retain(|key, _| key != "objective" && key != "direction");
+        }
+        Ok(value)
+    };
+    let measured = "SELECT count(*) FROM trials WHERE objective IS NOT NULL OR state = 'running'";
+    let measured: i64 = connection.query_row(measured, [], |row| row.get(0))?;
+    if measured > 0 || rest(stored)? != rest(definition)? {
+        return Ok(false);
+    }
+    connection.execute("UPDATE sweep SET definition = ?1", [definition])?;
+    connection.execute("UPDATE trials SET state = 'open', failures = 0 WHERE state = 'failed'", [])?;
+    Ok(true)
 }
 
 fn end(connection: &Connection, trial: &Trial, outcome: &Outcome<'_>) -> anyhow::Result<bool> {

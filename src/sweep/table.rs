@@ -107,7 +107,8 @@ impl Table {
     fn text(&self, trials: &[Trial], running: &[Progress], room: usize) -> String {
         let mut text = String::new();
         let count = |state| trials.iter().filter(|trial| trial.state == state).count();
-        let total = self.configurations * self.seeds;
+        // There may have been more before the sweep was made smaller.
+        let total = (self.configurations * self.seeds).max(trials.len());
         let _ = write!(text, "{} of {total} trials finished", count(State::Finished));
         for state in [State::Pruned, State::Failed, State::Running] {
             if count(state) > 0 {

@@ -139,7 +139,10 @@ fn verify(path: &Path, content: &[u8], known: &[Known]) -> Result<(), Generative
         return Ok(());
     }
     let expected = expected.iter().map(|known| known.sha256).collect::<Vec<_>>().join(" or ");
-    Err(GenerativeError::unusable(path, format!("the content is damaged: expected SHA-256 {expected}, found {found}")))
+    Err(GenerativeError::unusable(
+        path,
+        format!("the content is damaged, or that of another data set: expected SHA-256 {expected}, found {found}"),
+    ))
 }
 
 /// The image and label file of a split in a folder: the standard names or those of a subset, such as

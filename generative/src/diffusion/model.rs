@@ -391,9 +391,6 @@ impl Model for Diffusion {
     }
 
     fn sample(&mut self, request: &mut SampleRequest<'_>) -> Result<SampleReport, CoreError> {
-        if request.prompt.is_some() {
-            return Err(CoreError::Usage("--prompt is for models of text; this one makes pictures".into()));
-        }
         let mut sampling = self.config.sampling();
         let mut options = Options::of(request);
         sampling.take_options(&mut options)?;
@@ -403,7 +400,8 @@ impl Model for Diffusion {
         let points = matches!(self.data, Source::Points { .. });
         let columns = if self.classes() > 0 && class.is_none() { self.classes() } else { 8 };
         let count = request.count.unwrap_or(if points { POINTS } else { 8 * columns });
-        let path = request.out.clone().unwrap_or_else(|| "samples.png".into());
+        let endings: &[&str] = if hidden.is_some() { &["png"] } else { &["png", "gif"] };
+        let path = request.picture("samples.png", endings)?;
         if let Some(hidden) = hidden {
             self.inpaint(&path, request.count.unwrap_or(8), &hidden, &sampling, request.seed)?;
             return Ok(SampleReport { files: vec![path], metrics: Metrics::new() });

@@ -318,7 +318,7 @@ impl Model for Vae {
             };
             return Err(CoreError::Usage(problem));
         }
-        let path = request.out.clone().unwrap_or_else(|| format!("{picture}.png").into());
+        let path = request.picture(format!("{picture}.png"), &["png"])?;
         let count = request.count;
         let file = match picture {
             "reconstructions" => self.reconstructions(&path)?,

@@ -379,7 +379,7 @@ impl Model for VqVae {
         let above_zero = |t: &f32| *t > 0.0 && t.is_finite();
         let temperature = options.value("temperature", "a number above 0", above_zero)?.unwrap_or(1.0);
         options.finish()?;
-        let path = request.out.clone().unwrap_or_else(|| format!("{picture}.png").into());
+        let path = request.picture(format!("{picture}.png"), &["png"])?;
         let file = match picture {
             "samples" => self.samples(&path, request.count.unwrap_or(64), request.seed, temperature)?,
             _ => self.reconstructions(&path)?,
