@@ -273,7 +273,7 @@ fn a_sweep_outlives_its_command_and_a_node() {
     let pid = rustix::process::Pid::from_raw(i32::try_from(sweep.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let left = sweep.wait_with_output().unwrap();
-    assert!(left.status.success(), "{left:?}");
+    assert_eq!(left.status.code(), Some(130), "{left:?}");
     let said = String::from_utf8_lossy(&left.stdout).into_owned();
     assert!(said.contains("the jobs run on; the same command picks them up"), "{said}");
     let queue = slurm.run("squeue", &["--noheader", "--array"]);

@@ -263,7 +263,7 @@ fn an_interrupted_sweep_stops_its_trials_and_goes_on_with_the_same_results() {
     let pid = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
-    succeed(&output);
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("not complete; the same command goes on"), "{output:?}");
     assert_eq!(trainer(&first), None, "a trial was left behind");
     let states: Vec<String> = trials(&stopped).into_values().map(|trial| trial.0).collect();
@@ -375,4 +375,28 @@ fn reports_hold_every_run_and_need_no_network() {
     let nothing = report(&[dir.path().join("nowhere").as_path()]);
     assert_eq!(nothing.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&nothing.stderr).contains("no run here"));
+}
+
+#[test]
+fn a_slip_in_the_objective_costs_one_trial_and_no_training() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = write_sweep(dir.path(), "seeds = [1, 2]", SPACE);
+    let text = fs::read_to_string(&file).unwrap();
+    let out = dir.path().join("out");
+    fs::write(&file, text.replace("\"eval.mean\"", "\"metrics.nope\"")).unwrap();
+    let refused = sweep(&file, &out, 1).output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(2), "{said}");
+    assert!(said.contains("objective: summary.json has no number at metrics.nope; there is"), "{said}");
+    assert_eq!(trials(&out).values().filter(|trial| trial.0 == "failed").count(), 1);
+
+    fs::write(&file, &text).unwrap();
+    succeed(&sweep(&file, &out, 1).output().unwrap());
+    assert!(trials(&out).values().all(|trial| trial.0 == "finished"), "{:?}", trials(&out));
+    let log = fs::read_to_string(out.join("trials/0000-s1/metrics.jsonl")).unwrap();
+    let whole = dir.path().join("whole");
+    succeed(&sweep(&file, &whole, 1).output().unwrap());
+    let other = fs::read_to_string(whole.join("trials/0000-s1/metrics.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), other.lines().count(), "it was evaluated again");
+    assert_eq!(trials(&out), trials(&whole));
 }

@@ -245,7 +245,7 @@ fn two_signals_at_once_stop_a_run_as_one_does() {
     let mut child = endless(dir.path(), &run, &[]);
     send(&child, Signal::TERM);
     send(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     let summary: serde_json::Value = serde_json::from_slice(&fs::read(run.join("summary.json")).unwrap()).unwrap();
     assert_eq!(summary["status"], "interrupted");
 }
@@ -261,7 +261,7 @@ fn a_run_started_with_nohup_outlives_its_terminal() {
     wait_for("two more checkpoints", || newest(&run) >= before + 2 * 4096);
     assert_eq!(child.try_wait().unwrap(), None);
     send(&child, Signal::TERM);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
 }
 
 #[test]
@@ -277,4 +277,36 @@ fn settings_that_do_not_fit_the_checkpoint_leave_the_run_as_it_was() {
     assert!(files() == before, "the run was changed");
     succeed(&resume("train.steps=8192"));
     assert!(String::from_utf8_lossy(&files()[0]).contains("steps = 8192"));
+}
+
+#[test]
+fn a_run_that_goes_on_keeps_what_it_is_and_says_what_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    succeed(&train(dir.path(), &["run.name=run", "train.steps=4096"]));
+    let run = dir.path().join("run");
+    let config = || fs::read_to_string(run.join("config.toml")).unwrap();
+    let resume = |words: &[&str]| hotfire().args(["train", "--resume"]).arg(&run).args(words).output().unwrap();
+    let before = config();
+    for word in ["run.seed=9", "run.name=other", "env.id=Acrobot-v1"] {
+        let refused = resume(&["train.steps=8192", word]);
+        let (key, _) = word.split_once('=').unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(refused.status.code() == Some(2) && said.contains(key), "{word}: {refused:?}");
+    }
+    let done = resume(&["agent.gamma=0.5"]);
+    succeed(&done);
+    assert!(String::from_utf8_lossy(&done.stdout).contains("has done its 4096 steps already"), "{done:?}");
+    assert_eq!(config(), before, "nothing was done with these settings");
+
+    succeed(&resume(&["agent.gamma=0.5", "train.steps=8192"]));
+    succeed(&resume(&["train.steps=12288"]));
+    let after = config();
+    let notes: Vec<&str> = after.lines().take_while(|line| line.starts_with('#')).collect();
+    assert_eq!(
+        notes,
+        [
+            "# Changed at step 4096: agent.gamma = 0.5, train.steps = 8192",
+            "# Changed at step 8192: train.steps = 12288"
+        ]
+    );
 }

@@ -343,6 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_counts_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let summary = |score: f64| format!("{{\"status\": \"finished\", \"eval\": {{\"mean\": {score}}}}}");
+        for (name, seed, text) in
+            [("a", 1, "{}".into()), ("b", 1, summary(3.0)), ("c", 2, summary(4.0)), ("d", 2, summary(4.0))]
+        {
+            write(dir.path(), name, &format!("[run]\nseed = {seed}\n[env]\nid = \"x\"\n"), &text);
+        }
+        let tasks = group(loaded(dir.path()), None, None);
+        let [found] = &tasks[0].groups[..] else { panic!("one configuration") };
+        assert_eq!(found.scores, [3.0, 4.0]);
+        assert_eq!(found.copies, ["a has the seed of b and does not count", "d has the seed of c and does not count"]);
+    }
+
+    #[test]
     fn a_run_given_twice_is_read_once() {
         let dir = tempfile::tempdir().unwrap();
         write(dir.path(), "runs/a", "", "{}");
