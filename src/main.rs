@@ -11,6 +11,7 @@ mod environment;
 mod eval;
 mod export;
 mod film;
+mod interrupt;
 mod list;
 mod play;
 mod report;
@@ -52,10 +53,9 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if matches!(error.downcast_ref(), Some(CoreError::Interrupted)) => interrupt::end(),
         Err(error) => {
-            if !matches!(error.downcast_ref(), Some(CoreError::Interrupted)) {
-                eprintln!("error: {}", message(&error));
-            }
+            eprintln!("error: {}", message(&error));
             let code = error.downcast_ref::<CoreError>().map_or(1, CoreError::exit_code);
             ExitCode::from(u8::try_from(code).unwrap_or(1))
         }

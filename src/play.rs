@@ -11,8 +11,8 @@ use hotfire_envs::{ActionRef, Key, Keymap, VecEnv};
 
 use crate::cli::PlayArgs;
 use crate::film::{env_config, one_env};
+use crate::interrupt::stop_on_interrupt;
 use crate::terminal::Screen;
-use crate::train::stop_on_interrupt;
 
 /// How long a key counts as held where the terminal does not say when it is released: longer than the time between
 /// repetitions of a held key, and about as long as a keyboard waits before it repeats.

@@ -2,9 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use hotfire_agents::AgentTask;
 use hotfire_core::CoreError;
@@ -17,11 +14,10 @@ use hotfire_core::shell::{self, RunSetup};
 use hotfire_core::summary::Status;
 use hotfire_core::task::Task;
 use hotfire_generative::{ModelSetting, ModelTask};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
 use crate::cli::TrainArgs;
 use crate::environment;
+use crate::interrupt::stop_on_interrupt;
 
 /// A config, read and checked, with the task it describes.
 pub struct Prepared {
@@ -190,35 +186,6 @@ fn resume_overrides(first: Option<&Path>, rest: &[String]) -> Result<Vec<String>
         ))),
         first => Ok(first.into_iter().chain(rest.iter().cloned()).collect()),
     }
-}
-
-/// A flag that the first Ctrl-C, or a like signal, sets; one that comes a second or more later ends the process at once.
-pub fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
-    // Whoever wants to stop a job may signal its group and each of its processes: that is one wish, not two.
-    const ONE_WISH: Duration = Duration::from_secs(1);
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&stop);
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    if !hangup_is_ignored() {
-        signals.add_signal(SIGHUP)?;
-    }
-    std::thread::spawn(move || {
-        let mut first: Option<Instant> = None;
-        for _ in signals.forever() {
-            flag.store(true, Ordering::Relaxed);
-            if first.get_or_insert_with(Instant::now).elapsed() >= ONE_WISH {
-                std::process::exit(CoreError::INTERRUPTED);
-            }
-        }
-    });
-    Ok(stop)
-}
-
-/// Whether the process was started to outlive its terminal, as `nohup` does; `false` where there is no `/proc`.
-fn hangup_is_ignored() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
-    mask.is_some_and(|mask| mask & (1 << (SIGHUP - 1)) != 0)
 }
 
 /// The agent or model of a run directory's newest checkpoint, or of that of its best evaluation.

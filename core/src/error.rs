@@ -86,7 +86,7 @@ pub enum CoreError {
 }
 
 impl CoreError {
-    /// The exit code of [`CoreError::Interrupted`]: that of a shell's command that Ctrl-C ended.
+    /// The exit code of [`CoreError::Interrupted`]: that of a command that Ctrl-C ended, to a shell.
     pub const INTERRUPTED: i32 = 130;
 
     /// The exit code of a process that ends with this error: 2 for wrong use, 1 for a run that failed.

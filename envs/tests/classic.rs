@@ -198,7 +198,7 @@ fn rewards_past_the_end_and_options() {
     let refused = make(id, &given).err();
     let nearest = Some("sutton_barto_reward".to_owned());
     let (env, option) = (id.to_owned(), given[0].0.clone());
-    let known = "render_mode".to_owned();
+    let known = "max_episode_steps, sutton_barto_reward".to_owned();
     assert_eq!(refused, Some(EnvError::UnknownOption { env, option, nearest, known }));
 }
 

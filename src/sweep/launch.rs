@@ -3,7 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -12,6 +12,7 @@ use hotfire_core::CoreError;
 use hotfire_core::run_dir::RunDir;
 use hotfire_core::summary::{Status, Summary};
 use rustix::process::{Pid, Signal, kill_process};
+use signal_hook::consts::SIGINT;
 
 use super::store::Trial;
 
@@ -118,10 +119,12 @@ impl Launcher for Local {
         let mut ended = Vec::new();
         for (id, process) in &mut self.running {
             let end = match process {
-                Process::Child(child, log, log_start) => child.try_wait()?.map(|status| match status.code() {
-                    Some(0 | CoreError::INTERRUPTED) => Ended::Success,
-                    _ => Ended::Failure(describe(&status.to_string(), log, *log_start)),
-                }),
+                Process::Child(child, log, log_start) => {
+                    child.try_wait()?.map(|status| match (status.code(), status.signal()) {
+                        (Some(0 | CoreError::INTERRUPTED), _) | (_, Some(SIGINT)) => Ended::Success,
+                        _ => Ended::Failure(describe(&status.to_string(), log, *log_start)),
+                    })
+                }
                 Process::Orphan(run_dir) => run_dir.try_lock()?.map(|_| Ended::Unseen),
             };
             ended.extend(end.map(|end| (id.clone(), end)));

@@ -31,7 +31,8 @@ pub use table::describe;
 use table::{Progress, Table};
 
 use crate::cli::{LauncherKind, SweepArgs};
-use crate::train::{prepare, stop_on_interrupt};
+use crate::interrupt::stop_on_interrupt;
+use crate::train::prepare;
 
 /// Configs are looked at, not run: that needs no other device.
 const CHECK_DEVICE: &str = "cpu";
