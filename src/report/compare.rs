@@ -19,7 +19,17 @@ const PAIRED: usize = 8;
 /// A numeric key with more values is cut into as many parts of equal count.
 const BINS: usize = 4;
 /// More keys would not be told apart.
-const MOST_KEYS: usize = 10;
+const MOST_KEYS: usize = 8;
+/// Keys that say what is written and when, and change no result.
+const KEYS_OF_RECORDS: [&str; 7] = [
+    "train.checkpoint_interval",
+    "train.eval_episodes",
+    "train.eval_interval",
+    "train.final_eval_episodes",
+    "train.keep_checkpoints",
+    "train.log_interval",
+    "train.save_best",
+];
 
 /// A row of the table of groups.
 #[derive(Serialize)]
@@ -168,7 +178,9 @@ pub fn keys(task: &Task) -> Option<Keys> {
     let configurations: Vec<Vec<(String, String)>> =
         task.groups.iter().map(|group| group.configuration.clone().into_iter().collect()).collect();
     let scored: Vec<_> = task.groups.iter().filter(|group| !group.scores.is_empty()).collect();
-    let common = |key: &String| scored.iter().all(|group| group.configuration.contains_key(key));
+    let common = |key: &String| {
+        !KEYS_OF_RECORDS.contains(&key.as_str()) && scored.iter().all(|group| group.configuration.contains_key(key))
+    };
     let mut keys: Vec<String> = varying_keys(configurations.iter()).into_iter().filter(common).collect();
     if keys.is_empty() || scored.len() < 2 {
         return None;
