@@ -183,7 +183,7 @@ pub struct AttentionArgs {
     pub run: PathBuf,
     /// The text to look at.
     pub text: String,
-    /// The picture to write.
+    /// The picture to write; attention.png without it, and none with --json.
     #[arg(long, value_name = "FILE.png")]
     pub out: Option<PathBuf>,
     /// Print tokens and weights as one JSON object.
@@ -276,7 +276,7 @@ pub struct BenchArgs {
     #[arg(long)]
     pub list: bool,
     /// Numbers of threads, as in 1,2; one and all without it.
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Vec<u16>,
     /// Environments of a batch.
     #[arg(long, value_name = "N", default_value_t = 1024, value_parser = num_envs)]

@@ -1,5 +1,6 @@
 //! `hotfire train`.
 
+use std::error::Error;
 use std::fs;
 use std::path::Path;
 
@@ -64,7 +65,7 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
         run.device = device.to_owned();
     }
     let device = select_device(&run.device)?;
-    use_threads(run.threads);
+    use_threads(run.threads)?;
     let task = if document.has_section("model") {
         for (key, wanted) in [("save_best", train.save_best), ("stop_at_threshold", train.stop_at_threshold)] {
             if wanted {
@@ -102,9 +103,14 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
 }
 
 /// Sizes the thread pool; 0 means all cores. Only the first call of a process counts.
-fn use_threads(threads: usize) {
-    // The only error left is that the pool is there already.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+fn use_threads(threads: usize) -> Result<(), CoreError> {
+    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+        // What has a cause is a thread that did not start; else the pool was there already.
+        Err(error) if error.source().is_some() => {
+            Err(CoreError::Failed(format!("run.threads: {threads} threads can't be started: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub fn train(args: &TrainArgs) -> anyhow::Result<()> {
@@ -161,7 +167,8 @@ fn continued(run_dir: &RunDir, resolved: String) -> Result<String, CoreError> {
     let (before, after) = (values(&earlier), values(&resolved));
     let mut changed = Vec::new();
     for (key, value) in after.iter().filter(|(key, value)| before.get(*key) != Some(*value)) {
-        if let (true, Some(own)) = (KEPT.contains(&key.as_str()), before.get(key)) {
+        if KEPT.contains(&key.as_str()) {
+            let own = before.get(key).map_or_else(|| "none".to_owned(), ToString::to_string);
             let problem = format!("expected {own}, which a run keeps, found {value}; leave it out, or train a new run");
             return Err(CoreError::Usage(format!("{}: {key}: {problem}", run_dir.path().display())));
         }

@@ -74,14 +74,18 @@ fn most(spec: &EnvSpec) -> usize {
 }
 
 /// A reset batch that steps itself.
-pub fn stepping(mut envs: VecEnv) -> Prepared {
+///
+/// # Errors
+/// If its first step fails, as where a file for a video can't be opened.
+pub fn stepping(mut envs: VecEnv) -> Result<Prepared, EnvError> {
     let num_envs = envs.num_envs();
     let mut actions = RandomActions::new(envs.action_space(), num_envs);
     envs.reset(0);
-    Prepared::new(num_envs, move || {
-        envs.step(actions.next_batch()).expect("actions of the space");
+    envs.step(actions.next_batch())?;
+    Ok(Prepared::new(num_envs, move || {
+        envs.step(actions.next_batch()).expect("it was stepped before");
         black_box(&envs);
-    })
+    }))
 }
 
 /// [`VecEnv`] of every environment, in these batch sizes; in one that fits into memory in place of a larger one.
@@ -91,7 +95,7 @@ pub fn vec_envs(sizes: &[usize]) -> Vec<Workload> {
         let most = most(spec);
         let fits = sizes.iter().map(|size| *size.min(&most)).collect::<BTreeSet<_>>();
         all.extend(fits.into_iter().map(|size| {
-            let set_up = move || Ok(stepping(VecEnv::make(spec.id, size, AutoresetMode::SameStep)?));
+            let set_up = move || Ok(stepping(VecEnv::make(spec.id, size, AutoresetMode::SameStep)?)?);
             Workload::new("vec_env", spec.id, "steps", set_up).sized(size)
         }));
     }
@@ -148,7 +152,7 @@ pub fn pixels(num_envs: usize) -> Vec<Workload> {
             let wrappers = [("add_render_observation".to_owned(), Vec::new())];
             let make = |index| spec.make_wrapped(&[], &wrappers, index, open_with_ffmpeg);
             let envs = (0..num_envs).map(make).collect::<Result<_, EnvError>>()?;
-            Ok(stepping(VecEnv::from_envs(spec.id, envs, AutoresetMode::SameStep)?))
+            Ok(stepping(VecEnv::from_envs(spec.id, envs, AutoresetMode::SameStep)?)?)
         };
         Workload::new("pixels", spec.id, "steps", set_up).sized(num_envs)
     };
@@ -165,7 +169,7 @@ pub fn single() -> Vec<Workload> {
         Workload::new("single_plain", spec.id, "steps", set_up).serial()
     };
     let vec_env = |spec: &'static EnvSpec| {
-        let set_up = move || Ok(stepping(VecEnv::make(spec.id, 1, AutoresetMode::SameStep)?));
+        let set_up = move || Ok(stepping(VecEnv::make(spec.id, 1, AutoresetMode::SameStep)?)?);
         Workload::new("single_vec_env", spec.id, "steps", set_up).serial()
     };
     ENVS.iter().flat_map(|spec| [plain(spec), vec_env(spec)]).collect()

@@ -13,6 +13,14 @@ pub enum BenchError {
         /// The groups that there are.
         groups: String,
     },
+    /// The threads of a measurement can't be started.
+    #[error("{threads} threads can't be started: {problem}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system says.
+        problem: String,
+    },
     /// A workload can't be set up.
     #[error("{id}: {problem}")]
     SetUp {

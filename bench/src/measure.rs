@@ -77,16 +77,19 @@ struct Cell<'a> {
 /// Measures the workloads on each number of threads; those that run on one thread anyway, once. `progress` is told what
 /// comes next and the share that is done.
 ///
-/// # Panics
-/// If the system starts no threads.
+/// # Errors
+/// [`BenchError::Threads`] if the system does not start as many.
 pub fn measure(
     workloads: &[&Workload],
     threads: &[usize],
     plan: Plan,
     progress: &mut dyn FnMut(&str, f64),
-) -> Measured {
-    let pool = |n: &usize| rayon::ThreadPoolBuilder::new().num_threads(*n).build().expect("a thread pool");
-    let pools: Vec<ThreadPool> = threads.iter().map(pool).collect();
+) -> Result<Measured, BenchError> {
+    let pool = |&threads: &usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.map_err(|error| BenchError::Threads { threads, problem: error.to_string() })
+    };
+    let pools: Vec<ThreadPool> = threads.iter().map(pool).collect::<Result<_, _>>()?;
     let (mut measured, mut cells, mut prepared): (_, Vec<Cell<'_>>, Vec<Prepared>) =
         (Measured::default(), vec![], vec![]);
     for (i, workload) in workloads.iter().enumerate() {
@@ -118,7 +121,7 @@ pub fn measure(
             result.rates.push(cell.pool.install(|| sample(work, cell.runs, plan.clock)));
         }
     }
-    measured
+    Ok(measured)
 }
 
 /// Warms up for the length of a sample and returns how many runs that takes, at least one.
@@ -153,7 +156,7 @@ mod tests {
         let serial = Workload::new("test", "serial", "spins", || Ok(Prepared::new(1, || ()))).serial();
         let plan = Plan { rounds: 4, sample: Duration::from_millis(1), clock: Clock::Wall };
         let mut seen = Vec::new();
-        let measured = measure(&[&spin, &broken, &serial], &[1, 2], plan, &mut |_, done| seen.push(done));
+        let measured = measure(&[&spin, &broken, &serial], &[1, 2], plan, &mut |_, done| seen.push(done)).unwrap();
         let shape: Vec<_> = measured.results.iter().map(|r| (r.id.as_str(), r.threads, r.rates.len())).collect();
         assert_eq!(shape, [("test/spin", 1, 4), ("test/spin", 2, 4), ("test/serial", 1, 4)]);
         // Sleeping takes at least as long as asked for: 3 units in 2 ms or more.
@@ -173,7 +176,7 @@ mod tests {
             }))
         });
         let plan = Plan { rounds: 3, sample: millisecond, clock: Clock::Cpu };
-        let measured = measure(&[&busy], &[1], plan, &mut |_, _| ());
+        let measured = measure(&[&busy], &[1], plan, &mut |_, _| ()).unwrap();
         // Other threads of the process can only add to its time: 3 units in 1 ms or more.
         assert!(measured.results[0].rates.iter().all(|rate| *rate > 0.0 && *rate <= 3000.0), "{measured:?}");
     }

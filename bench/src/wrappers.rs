@@ -70,7 +70,7 @@ fn batch(id: &'static str, wrappers: &[WrapperConfig]) -> Result<Prepared, EnvEr
     let num_envs = if id == "CarRacing-v3" { NUM_PICTURE_ENVS } else { NUM_ENVS };
     let make = |index| spec(id)?.make_wrapped(&[], wrappers, index, unkept);
     let envs = (0..num_envs).map(make).collect::<Result<_, EnvError>>()?;
-    Ok(stepping(VecEnv::from_envs(id, envs, AutoresetMode::SameStep)?))
+    stepping(VecEnv::from_envs(id, envs, AutoresetMode::SameStep)?)
 }
 
 /// Every wrapper, and what it is put around.

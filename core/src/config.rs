@@ -31,7 +31,7 @@ use toml::{Table, Value};
 use crate::config_value::{ErrorKind, ValueDeserializer, ValueError, join};
 use crate::error::nearest;
 
-/// A mistake in a configuration. `place` is `FILE:LINE` or `command line override KEY=VALUE`.
+/// A mistake in a configuration. `place` is `FILE:LINE` or `override KEY=VALUE`.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -51,7 +51,7 @@ pub enum ConfigError {
         problem: String,
     },
     /// An override that is not `section.key=value`.
-    #[error("command line override {text}: expected section.key=value, {problem}")]
+    #[error("override {text}: expected section.key=value, {problem}")]
     Override {
         /// The override.
         text: String,
@@ -371,7 +371,7 @@ impl ConfigDocument {
                 self.overrides.iter().rev().find(|(path, _)| !self.lines.contains_key(key) && within(path))
             });
             if let Some((_, text)) = touched {
-                return format!("command line override {text}");
+                return format!("override {text}");
             }
             if let Some(line) = self.lines.get(key) {
                 return format!("{}:{line}", self.file);

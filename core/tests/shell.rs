@@ -223,6 +223,8 @@ fn a_finished_run_says_so() {
     let mut toy = Toy::new();
     assert_eq!(go(&mut toy, &path, 100, true).unwrap().was_finished, None);
     assert_eq!(toy.evaluations, [(100, 5)]);
+    let count = |text: &[u8]| text.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(count(&fs::read(path.join("metrics.jsonl")).unwrap()), count(&lines), "evaluated once, by the records");
 }
 
 #[test]

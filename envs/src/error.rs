@@ -37,7 +37,7 @@ pub enum EnvError {
         found: String,
     },
     /// No wrapper has this name.
-    #[error("{env}: unknown wrapper `{wrapper}`{}", did_you_mean(.nearest, .known))]
+    #[error("{env}: unknown wrapper `{wrapper}`{}", did_you_mean(.nearest, &wrappers()))]
     UnknownWrapper {
         /// The environment's id.
         env: String,
@@ -45,8 +45,6 @@ pub enum EnvError {
         wrapper: String,
         /// The registered name that looks most like it.
         nearest: Option<String>,
-        /// All registered names.
-        known: String,
     },
     /// A wrapper can't serve the environment that it is put around.
     #[error("{env}: wrapper `{wrapper}` needs {expected}, found {found}")]
@@ -150,6 +148,10 @@ pub enum EnvError {
 
 fn ids() -> String {
     crate::ENVS.iter().map(|spec| spec.id).collect::<Vec<_>>().join(", ")
+}
+
+fn wrappers() -> String {
+    crate::WRAPPERS.iter().map(|wrapper| wrapper.name).collect::<Vec<_>>().join(", ")
 }
 
 /// The nearest name, or all there are.

@@ -132,7 +132,6 @@ pub fn wrapper_spec(env: &str, name: &str) -> Result<&'static WrapperSpec, EnvEr
         env: env.to_owned(),
         wrapper: name.to_owned(),
         nearest: nearest_name(name, WRAPPERS.iter().map(|w| w.name)),
-        known: WRAPPERS.iter().map(|w| w.name).collect::<Vec<_>>().join(", "),
     })
 }
 

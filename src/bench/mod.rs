@@ -62,8 +62,8 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<()> {
 
     let (measured, compared) = match (&other, &old) {
         (Some(program), _) => alternate(program, &chosen, &threads, plan, args)?,
-        (None, Some(old)) => against_record(old, &chosen, &threads, plan),
-        (None, None) => (show_progress(&chosen, &threads, plan), Vec::new()),
+        (None, Some(old)) => against_record(old, &chosen, &threads, plan)?,
+        (None, None) => (show_progress(&chosen, &threads, plan)?, Vec::new()),
     };
     let record = Record::new(args.num_envs, plan, measured.results);
     if args.json || args.round {
@@ -126,7 +126,7 @@ fn exactly<'a>(all: &'a [Workload], ids: &[String]) -> Vec<&'a Workload> {
 }
 
 /// Measures with a line in the terminal that tells how far it is.
-fn show_progress(workloads: &[&Workload], threads: &[usize], plan: Plan) -> Measured {
+fn show_progress(workloads: &[&Workload], threads: &[usize], plan: Plan) -> Result<Measured, BenchError> {
     let mut line = Progress::new();
     measure(workloads, threads, plan, &mut |id, done| line.show(id, done))
 }
@@ -159,18 +159,23 @@ impl Drop for Progress {
 
 /// Measures and compares with a record. What seems different is measured once more and stays different only if it is
 /// so again: of hundreds of intervals at 95 % some miss.
-fn against_record(old: &Record, chosen: &[&Workload], threads: &[usize], plan: Plan) -> (Measured, Vec<Compared>) {
+fn against_record(
+    old: &Record,
+    chosen: &[&Workload],
+    threads: &[usize],
+    plan: Plan,
+) -> Result<(Measured, Vec<Compared>), BenchError> {
     let judge = |new: &[Rates]| paired(&old.results, new, Design::Separate, RECORD_TOLERANCE);
     let known: Vec<&Workload> =
         chosen.iter().copied().filter(|w| old.results.iter().any(|rates| rates.id == w.id())).collect();
-    let mut measured = show_progress(&known, threads, plan);
+    let mut measured = show_progress(&known, threads, plan)?;
     let mut compared = judge(&measured.results);
     let again = doubtful(&compared, &known);
     if !again.is_empty() {
-        confirm(&mut compared, judge(&show_progress(&again, threads, plan).results));
+        confirm(&mut compared, judge(&show_progress(&again, threads, plan)?.results));
     }
     measured.skipped.extend(unmatched(chosen, &compared, "the record"));
-    (measured, compared)
+    Ok((measured, compared))
 }
 
 /// Measures the other program and this one in turn, each in a process of its own for each round.

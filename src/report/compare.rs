@@ -1,6 +1,6 @@
 //! What is better, and whether that is luck: estimates with intervals, profiles, pairs, and the swept keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hotfire_core::stats::{
     Interval, bootstrap, interquartile_mean, interquartile_mean_interval, mean, optimality_gap, performance_profile,
@@ -189,7 +189,7 @@ pub fn keys(task: &Task) -> Option<Keys> {
         let parsed = text.and_then(|text| text.parse::<Value>().ok());
         parsed.and_then(|value| serde_json::to_value(value).ok()).unwrap_or_else(|| text.cloned().into())
     };
-    let rows_of = |keys: &[String]| -> Vec<KeyRow> {
+    let rows = |keys: &[String]| -> Vec<KeyRow> {
         let row = |group: &&Group| KeyRow {
             label: group.label.clone(),
             values: keys.iter().map(|key| value(group.configuration.get(key))).collect(),
@@ -197,33 +197,23 @@ pub fn keys(task: &Task) -> Option<Keys> {
         };
         scored.iter().map(row).collect()
     };
-    let rows = rows_of(&keys);
-    let mut effects: Vec<(Importance, bool)> = keys
-        .iter()
-        .enumerate()
-        .map(|(i, key)| (Importance { key: key.clone(), share: main_effect(&rows, i) }, repeats(&rows, i)))
-        .collect();
-    effects.sort_by(|a, b| b.0.share.total_cmp(&a.0.share));
-    let names = |key: &String| NAME_KEYS.contains(&key.as_str());
-    let best: Vec<&String> = effects.iter().map(|(effect, _)| &effect.key).collect();
-    let shown: Vec<&String> = best
-        .iter()
-        .filter(|key| names(key))
-        .chain(best.iter().filter(|key| !names(key)))
-        .take(MOST_KEYS)
-        .copied()
-        .collect();
-    keys.retain(|key| shown.contains(&key));
-    let rows = rows_of(&keys);
-    let importance = effects.into_iter().filter(|(_, repeats)| *repeats).map(|(effect, _)| effect).take(MOST_KEYS);
-    Some(Keys { importance: importance.collect(), keys, rows })
+    let all = rows(&keys);
+    let mut effects: Vec<_> =
+        (0..keys.len()).map(|i| (keys[i].clone(), main_effect(&all, i), repeats(&all, i))).collect();
+    effects.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let told = effects.iter().filter(|(_, _, repeats)| *repeats).take(MOST_KEYS);
+    let importance = told.map(|(key, share, _)| Importance { key: key.clone(), share: *share }).collect();
+    // The names first, though they may explain little.
+    effects.sort_by_key(|(key, ..)| !NAME_KEYS.contains(&key.as_str()));
+    effects.truncate(MOST_KEYS);
+    keys.retain(|key| effects.iter().any(|(shown, ..)| shown == key));
+    Some(Keys { rows: rows(&keys), keys, importance })
 }
 
 /// Whether configurations share values of a key: where each has its own, the key explains all by construction.
 fn repeats(rows: &[KeyRow], key: usize) -> bool {
     let cells = cells_of(rows, key);
-    let distinct: std::collections::BTreeSet<&String> = cells.iter().collect();
-    distinct.len() < cells.len()
+    cells.iter().collect::<BTreeSet<_>>().len() < cells.len()
 }
 
 /// Correlation ratio η² of the scores on one key: between-group variance over total variance.
@@ -241,7 +231,7 @@ fn main_effect(rows: &[KeyRow], key: usize) -> f64 {
 
 fn cells_of(rows: &[KeyRow], key: usize) -> Vec<String> {
     let numbers: Option<Vec<f64>> = rows.iter().map(|row| row.values[key].as_f64()).collect();
-    let distinct = rows.iter().map(|row| row.values[key].to_string()).collect::<std::collections::BTreeSet<_>>().len();
+    let distinct = rows.iter().map(|row| row.values[key].to_string()).collect::<BTreeSet<_>>().len();
     match numbers {
         Some(numbers) if distinct > BINS => {
             let mut sorted = numbers.clone();
@@ -274,5 +264,35 @@ mod tests {
         assert_eq!(main_effect(&rows, 0), 1.0, "the score is a step function of four parts");
         let noise: Vec<KeyRow> = (0..16).map(|i| row(f64::from(i), "x", f64::from(i % 4))).collect();
         assert!(main_effect(&noise, 0) < 1e-9, "each part holds every score once");
+    }
+
+    #[test]
+    fn keys_are_those_that_all_have_and_that_change_results() {
+        let group = |label: &str, keys: &[(&str, &str)], score: f64| Group {
+            label: label.into(),
+            configuration: keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            runs: Vec::new(),
+            scores: vec![score],
+            copies: Vec::new(),
+        };
+        let ppo = |label: &str, clip: &str, gamma: &str, log: &str, score: f64| {
+            let name = ("agent.algorithm", "\"ppo\"");
+            group(label, &[name, ("agent.clip", clip), ("agent.gamma", gamma), ("train.log_interval", log)], score)
+        };
+        let task = |groups| Task { name: "x".into(), objective: "y".into(), direction: Direction::Maximize, groups };
+        let found = keys(&task(vec![
+            ppo("a", "0.1", "0.9", "1", 1.0),
+            ppo("b", "0.2", "0.99", "2", 2.0),
+            ppo("c", "0.3", "0.99", "3", 3.0),
+        ]));
+        let found = found.unwrap();
+        assert_eq!(found.keys, ["agent.clip", "agent.gamma"]);
+        let importance: Vec<&str> = found.importance.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!(importance, ["agent.gamma"], "a key with a value of its own for each explains all by construction");
+
+        let dqn = group("d", &[("agent.algorithm", "\"dqn\""), ("agent.gamma", "0.9")], 2.0);
+        let found = keys(&task(vec![ppo("a", "0.1", "0.9", "1", 1.0), dqn])).unwrap();
+        assert_eq!(found.keys, ["agent.algorithm"], "no clip without PPO");
+        assert!(found.importance.is_empty());
     }
 }

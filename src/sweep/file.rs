@@ -319,8 +319,7 @@ impl SweepFile {
         let make = |overrides: &[(&String, &Value)]| {
             let mut words: Vec<String> = overrides.iter().map(|(key, value)| format!("{key}={value}")).collect();
             words.push(format!("run.seed={seed}"));
-            // The words are this file's, and not the command line's.
-            prepare(&self.base, &words, device).map_err(|error| error.to_string().replace("command line override ", ""))
+            prepare(&self.base, &words, device)
         };
         if let Err(error) = make(&[]) {
             return mistakes.add("base", error);
@@ -409,6 +408,8 @@ impl SweepFile {
 pub fn evaluation_metric(objective: &str) -> String {
     match objective.split_once('.') {
         Some(("eval", statistic)) => format!("eval/return_{statistic}"),
+        // So named in the summary already.
+        Some((_, metric)) if metric.starts_with("eval/") => metric.to_owned(),
         Some((_, metric)) => format!("eval/{metric}"),
         None => objective.to_owned(),
     }

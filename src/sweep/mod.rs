@@ -307,8 +307,8 @@ impl Sweep {
                     // No trial can have it, and none needs to be trained again once the file is right.
                     Err(problem) => {
                         self.fail(trial, &problem, 0, table)?;
-                        let problem = format!("sweep.toml: objective: {problem}; give one of them and sweep again");
-                        Err(CoreError::Usage(format!("{}/{problem}", self.dir.display())).into())
+                        let how = "correct the sweep file, and the same command goes on";
+                        Err(CoreError::Usage(format!("objective: {problem}; {how}")).into())
                     }
                 }
             }

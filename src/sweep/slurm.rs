@@ -14,6 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use hotfire_core::CoreError;
 use sha2::{Digest, Sha256};
 
 use super::file::SweepFile;
@@ -31,7 +32,7 @@ const LARGEST_ARRAY: usize = 1000;
 /// Where a task leaves its exit code.
 const EXIT_CODE: &str = "exit_code";
 /// The code, that of `timeout`, of one that took too long.
-const TIMEOUT: &str = "124";
+const TIMEOUT: i32 = 124;
 
 /// The cluster that `sbatch` talks to.
 pub struct Cluster {
@@ -206,11 +207,10 @@ impl Cluster {
         let Queue::Left(state) = &task.queue else { return None };
         let log = task.run_dir.join("log.txt");
         if let Ok(code) = fs::read_to_string(task.run_dir.join(EXIT_CODE)) {
-            const STOPPED: &str = "130";
-            return Some(match code.trim() {
-                "0" | STOPPED => Ended::Success,
-                TIMEOUT => Ended::Failure(self.too_long()),
-                code => Ended::Failure(describe(&format!("exit status: {code}"), &log, task.log_start)),
+            return Some(match code.trim().parse() {
+                Ok(0 | CoreError::INTERRUPTED) => Ended::Success,
+                Ok(TIMEOUT) => Ended::Failure(self.too_long()),
+                _ => Ended::Failure(describe(&format!("exit status: {}", code.trim()), &log, task.log_start)),
             });
         }
         let Some(job) = self.job_id(&task.array) else { return Some(Ended::Unseen) };

@@ -82,6 +82,22 @@ struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+impl Worker {
+    /// A thread that makes the batches from `first` on; `None` if the system starts none.
+    fn start(mut source: Source, first: u64) -> Option<Self> {
+        let (sender, receiver) = sync_channel(AHEAD);
+        let work = move || {
+            for step in first.. {
+                if sender.send(source.batch(step)).is_err() {
+                    break;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("batches".into()).spawn(work).ok()?;
+        Some(Self { receiver: Some(receiver), thread: Some(thread) })
+    }
+}
+
 impl Drop for Worker {
     fn drop(&mut self) {
         // Without a receiver the thread's next send fails, and it ends.
@@ -118,22 +134,14 @@ impl Batches {
 
     /// The batch of the current step; the next call gives that of the next step.
     pub fn next_batch(&mut self) -> Batch {
-        let worker = self.worker.get_or_insert_with(|| {
-            let (sender, receiver) = sync_channel(AHEAD);
-            let (mut source, first) = (self.source.clone(), self.step);
-            let work = move || {
-                for step in first.. {
-                    if sender.send(source.batch(step)).is_err() {
-                        break;
-                    }
-                }
-            };
-            let thread = thread::Builder::new().name("batches".into()).spawn(work);
-            Worker { receiver: Some(receiver), thread: Some(thread.expect("the system starts a thread")) }
-        });
+        if self.worker.is_none() {
+            self.worker = Worker::start(self.source.clone(), self.step);
+        }
+        let ahead = self.worker.as_ref().and_then(|worker| worker.receiver.as_ref()?.recv().ok());
+        // Without a thread it is made here: the same batch, but later.
+        let batch = ahead.unwrap_or_else(|| self.source.batch(self.step));
         self.step += 1;
-        let receiver = worker.receiver.as_ref().expect("a worker has its receiver until it is dropped");
-        receiver.recv().expect("the loading thread runs until it is dropped")
+        batch
     }
 }
 
