@@ -7,9 +7,9 @@ use std::fmt;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::error::CoreError;
@@ -495,11 +495,19 @@ fn progress_bar(setup: &RunSetup, step: u64) -> ProgressBar {
     if setup.quiet {
         return ProgressBar::hidden();
     }
+    // indicatif's own rate counts the steps before a resume as done at once.
+    let rate = move |state: &ProgressState| (state.pos() - step) as f64 / state.elapsed().as_secs_f64().max(1e-9);
     let style =
-        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {rate}, {eta} left, {msg}")
+        ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {rate}, {left} left, {msg}")
             .expect("the template is well-formed")
-            .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
-                let _ = write!(out, "{:.0} steps/s", state.per_sec());
+            .with_key("rate", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let rate = rate(state);
+                let _ = write!(out, "{rate:.*} steps/s", if rate < 10.0 { 2 } else { 0 });
+            })
+            .with_key("left", move |state: &ProgressState, out: &mut dyn fmt::Write| {
+                let steps = state.len().unwrap_or(0).saturating_sub(state.pos());
+                let left = Duration::try_from_secs_f64(steps as f64 / rate(state)).unwrap_or(Duration::ZERO);
+                let _ = write!(out, "{:#}", HumanDuration(left));
             });
     ProgressBar::new(setup.train.steps).with_style(style).with_prefix(setup.task.clone()).with_position(step)
 }
