@@ -103,8 +103,15 @@ pub fn prepare(config: &Path, overrides: &[String], device: Option<&str>) -> Res
 }
 
 /// Sizes the thread pool; 0 means all cores. Only the first call of a process counts.
+///
+/// The program's main thread is one of the pool's: from outside, each parallel loop would hand its work over and sleep
+/// till it is done. A thread that can end before the process, as a test's does, must stay outside.
 fn use_threads(threads: usize) -> Result<(), CoreError> {
-    match rayon::ThreadPoolBuilder::new().num_threads(threads).build_global() {
+    let mut pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    if std::thread::current().name() == Some("main") {
+        pool = pool.use_current_thread();
+    }
+    match pool.build_global() {
         // What has a cause is a thread that did not start; else the pool was there already.
         Err(error) if error.source().is_some() => {
             Err(CoreError::Failed(format!("run.threads: {threads} threads can't be started: {error}")))
