@@ -14,7 +14,8 @@ SEEDS=${SEEDS:-1 2 3 4 5}
 # The configs of a suite.
 configs() {
   case $1 in
-    cartpole | acrobot) suffix "$1" dqn ddqn c51 qrdqn rainbow pqn ;;
+    cartpole) suffix "$1" dqn ddqn c51 qrdqn rainbow pqn sac ;;
+    acrobot) suffix "$1" dqn ddqn c51 qrdqn rainbow pqn ;;
     cartpole-policy-gradients | acrobot-policy-gradients) suffix "${1%-policy-gradients}" ppo a2c reinforce ;;
     mountaincar | lunarlander) suffix "$1" ppo dqn ddqn c51 qrdqn rainbow ;;
     frozenlake) suffix "$1" ppo dqn ;;
