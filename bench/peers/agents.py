@@ -1,4 +1,4 @@
-"""PPO and DQN of Stable-Baselines3 and SBX with rl-baselines3-zoo's settings. Used by run.py.
+"""PPO, DQN and SAC of Stable-Baselines3 and SBX with rl-baselines3-zoo's settings. Used by run.py.
 
     python agents.py PEER SETTING speed STEPS            steps a second of learn(), after a first call that compiles
     python agents.py PEER SETTING threshold STEPS SEED   seconds and steps to the threshold, evaluated as hotfire does
@@ -28,6 +28,8 @@ SETTINGS = {
         learning_rate=2.3e-3, batch_size=64, buffer_size=100_000, learning_starts=1000, gamma=0.99,
         target_update_interval=10, train_freq=256, gradient_steps=128, exploration_fraction=0.16,
         exploration_final_eps=0.04, policy_kwargs=dict(net_arch=[256, 256]))),
+    "sac-pendulum": ("SAC", "Pendulum-v1", 1, dict(
+        learning_rate=1e-3, batch_size=256, learning_starts=100, tau=0.005, gamma=0.99, train_freq=1, gradient_steps=1)),
 }
 
 

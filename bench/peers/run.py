@@ -45,6 +45,7 @@ AGENTS = [
     ("ppo-cartpole", ["sb3", "sbx"], 1_000_000, 20_000),
     ("ppo-lunarlander", ["sb3", "sbx"], 262_144, 16_384),
     ("dqn-cartpole", ["sb3", "sbx"], 30_000, 6_000),
+    ("sac-pendulum", ["sb3", "sbx"], 4_000, 1_500),
 ]
 THRESHOLDS = [("ppo-cartpole", ["sb3", "sbx"], 100_000), ("dqn-cartpole", ["sb3", "sbx"], 50_000)]
 # The peer's model, the config with overrides, units a step, and how many steps both sides are timed over.
