@@ -496,7 +496,8 @@ fn progress_bar(setup: &RunSetup, step: u64) -> ProgressBar {
         return ProgressBar::hidden();
     }
     // indicatif's own rate counts the steps before a resume as done at once.
-    let rate = move |state: &ProgressState| (state.pos() - step) as f64 / state.elapsed().as_secs_f64().max(1e-9);
+    let rate =
+        move |state: &ProgressState| state.pos().saturating_sub(step) as f64 / state.elapsed().as_secs_f64().max(1e-9);
     let style =
         ProgressStyle::with_template("{prefix} {bar:30} {percent:>3}% {human_pos} steps, {rate}, {left} left, {msg}")
             .expect("the template is well-formed")
@@ -506,8 +507,10 @@ fn progress_bar(setup: &RunSetup, step: u64) -> ProgressBar {
             })
             .with_key("left", move |state: &ProgressState, out: &mut dyn fmt::Write| {
                 let steps = state.len().unwrap_or(0).saturating_sub(state.pos());
-                let left = Duration::try_from_secs_f64(steps as f64 / rate(state)).unwrap_or(Duration::ZERO);
-                let _ = write!(out, "{:#}", HumanDuration(left));
+                let _ = match Duration::try_from_secs_f64(steps as f64 / rate(state)) {
+                    Ok(left) => write!(out, "{:#}", HumanDuration(left)),
+                    Err(_) => out.write_str("–"),
+                };
             });
     ProgressBar::new(setup.train.steps).with_style(style).with_prefix(setup.task.clone()).with_position(step)
 }

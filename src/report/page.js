@@ -78,7 +78,7 @@ function resultsTable(section) {
       element("td", { class: "range" }, iqm ? range(iqm, low, high, color(i), section.target) : ""),
       cell(number(row.mean)), gap ? cell(number(row.optimality_gap)) : null,
       cell(row.steps === null ? "–" : row.steps.toLocaleString("en")), cell(seconds(row.wall_seconds)),
-      cell(row.steps_per_second < 100 ? number(row.steps_per_second) : Math.round(row.steps_per_second).toLocaleString("en")));
+      cell(row.steps_per_second >= 100 ? Math.round(row.steps_per_second).toLocaleString("en") : number(row.steps_per_second)));
   });
   const target = section.target === null ? "" : ` The dashed line is the target, ${number(section.target)}.`;
   const box = card(`${section.objective}, ${section.maximize ? "higher" : "lower"} is better`,
