@@ -62,6 +62,41 @@ impl Metrics {
     }
 }
 
+/// Means of named numbers, in the order in which the names came.
+#[derive(Debug, Clone, Default)]
+pub struct Means {
+    /// Names, sums and how many numbers are in them.
+    sums: Vec<(Cow<'static, str>, f64, f64)>,
+}
+
+impl Means {
+    /// Counts a value.
+    pub fn add(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<f64>) {
+        let (key, value) = (key.into(), value.into());
+        match self.sums.iter_mut().find(|(known, ..)| *known == key) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1.0),
+            None => self.sums.push((key, value, 1.0)),
+        }
+    }
+
+    /// Counts the value of each entry.
+    pub fn add_all(&mut self, metrics: &Metrics) {
+        for (key, value) in &metrics.entries {
+            self.add(key.clone(), *value);
+        }
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.sums.is_empty()
+    }
+
+    /// The means.
+    pub fn into_metrics(self) -> Metrics {
+        Metrics { entries: self.sums.into_iter().map(|(key, sum, count)| (key, sum / count)).collect() }
+    }
+}
+
 /// Entries as `key=value` pairs on one line.
 impl fmt::Display for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -146,6 +181,19 @@ mod tests {
         assert_eq!(metrics.to_string(), "loss=1 entropy=0.5");
         assert_eq!(serde_json::to_string(&metrics).unwrap(), r#"{"loss":1.0,"entropy":0.5}"#);
         assert_eq!(serde_json::from_str::<Metrics>(r#"{"loss":1,"entropy":0.5}"#).unwrap(), metrics);
+    }
+
+    #[test]
+    fn means_are_of_those_that_have_the_value() {
+        let mut means = Means::default();
+        assert!(means.is_empty());
+        for (loss, episode) in [(1.0, None), (4.0, Some(10.0)), (1.0, None)] {
+            let mut metrics = Metrics::new();
+            metrics.push("loss", loss);
+            episode.into_iter().for_each(|episode: f64| metrics.push("return", episode));
+            means.add_all(&metrics);
+        }
+        assert_eq!(means.into_metrics().to_string(), "loss=2 return=10");
     }
 
     #[test]

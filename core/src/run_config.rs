@@ -82,7 +82,7 @@ pub struct TrainConfig {
     pub checkpoint_interval: u64,
     /// How many of the newest checkpoints are kept.
     pub keep_checkpoints: usize,
-    /// Steps between logged metrics; 0 means every iteration.
+    /// Steps between lines of metrics, which are means of the iterations since the last; 0 means every iteration.
     pub log_interval: u64,
     /// Whether the checkpoint of the best evaluation is kept too, below `best/`.
     pub save_best: bool,

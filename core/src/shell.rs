@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::fs;
+use std::mem;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::checkpoint::{self, CheckpointWriter};
 use crate::error::CoreError;
-use crate::metrics::{Metrics, short};
+use crate::metrics::{Means, Metrics, short};
 use crate::plot::{CurvePlot, Series, curve_png};
 use crate::run_config::{RunConfig, TrainConfig};
 use crate::run_dir::{RunDir, write_atomic};
@@ -127,6 +128,8 @@ struct Run {
     earlier_seconds: f64,
     /// Step and time of the last log, for the rate.
     last_log: (u64, f64),
+    /// Means of the iterations since then.
+    unlogged: Means,
     checkpoint: Option<(u64, PathBuf)>,
     /// Mean return of the best evaluation so far.
     best: Option<f64>,
@@ -168,8 +171,10 @@ impl Run {
         if setup.train.save_best {
             checkpoint::clean(&setup.run_dir.best())?;
             checkpoint::remove_after(&setup.run_dir.best(), task.step())?;
+            // The best of all may be gone, if it came after the checkpoint that the run goes on from.
+            let kept = checkpoint::list(&setup.run_dir.best())?.last().copied();
             for record in read_records(&setup.run_dir.metrics())? {
-                best = better(best, record.get(EVAL_MEAN));
+                best = better(best, record.get(EVAL_MEAN).filter(|_| Some(record.step) == kept));
             }
         }
         Ok(Self {
@@ -180,6 +185,7 @@ impl Run {
             started: Instant::now(),
             earlier_seconds,
             last_log: (task.step(), earlier_seconds),
+            unlogged: Means::default(),
             checkpoint: reader.map(|reader| (reader.step(), reader.path().to_path_buf())),
             last_finite: None,
             done,
@@ -205,9 +211,15 @@ impl Run {
                 return Err(CoreError::Failed(format!("step {before}: an iteration did not advance the step count")));
             }
             self.refuse_non_finite(step, &metrics)?;
+            self.unlogged.add_all(&metrics);
             let eval_due = crossed(eval_interval, before, step) && step < steps;
             let checkpoint_due = crossed(checkpoint_interval, before, step) || step >= steps;
             let mut solved = false;
+            // Nothing is left unlogged where there is a checkpoint, so that a resumed run logs the same means.
+            let log_due = eval_due || checkpoint_due || log_interval == 0 || crossed(log_interval, before, step);
+            if log_due {
+                metrics = mem::take(&mut self.unlogged).into_metrics();
+            }
             if eval_due {
                 let evaluation = task.evaluate(eval_episodes)?;
                 self.note_evaluation(step, &evaluation, &mut metrics)?;
@@ -215,7 +227,7 @@ impl Run {
                 self.keep_best(task, &evaluation)?;
                 solved = self.setup.train.stop_at_threshold && self.reaches_threshold(&evaluation);
             }
-            if eval_due || checkpoint_due || log_interval == 0 || crossed(log_interval, before, step) {
+            if log_due {
                 self.log(step, &mut metrics)?;
             }
             self.last_finite = Some((step, metrics));
@@ -353,11 +365,10 @@ impl Run {
     fn interrupt(&mut self, task: &dyn Task) -> Result<RunReport, CoreError> {
         if task.step() > 0 {
             // The time so far is kept with the last logged step.
-            if let Some((step, mut metrics)) = self.last_finite.take()
-                && step > self.last_log.0
-            {
-                self.log(step, &mut metrics)?;
-                self.last_finite = Some((step, metrics));
+            if !self.unlogged.is_empty() {
+                let mut metrics = mem::take(&mut self.unlogged).into_metrics();
+                self.log(task.step(), &mut metrics)?;
+                self.last_finite = Some((task.step(), metrics));
             }
             self.save(task)?;
         }

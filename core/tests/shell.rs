@@ -177,7 +177,7 @@ fn a_resumed_run_equals_an_uninterrupted_one() {
             assert_eq!(read(path), read(&whole_path), "{file}");
         }
     }
-    assert_eq!(logged(&killed_path), logged(&whole_path), "no line twice, none missing");
+    assert_eq!(logged(&killed_path), logged(&whole_path), "no line twice, none missing, of the same iterations");
     assert_ne!(whole.value, 0.0);
 }
 
@@ -352,6 +352,45 @@ fn the_best_evaluation_is_kept_also_across_a_resume() {
     assert_eq!(part(60, false, &scores), [50]);
     assert_eq!(part(100, true, &scores), [50], "an earlier best outlasts a resume");
     assert_eq!(part(160, true, &|_| 10.0), [130], "the first of equals");
+}
+
+#[test]
+fn a_line_has_the_means_since_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let mut toy = Toy::with(|step, metrics| {
+        metrics.push("value", step as f64);
+        if step == 60 {
+            metrics.push("episode_return", 7.0);
+        }
+    });
+    let mut setup = setup(start(&path), 100, false);
+    (setup.train.eval_interval, setup.train.checkpoint_interval, setup.train.log_interval) = (0, 0, 40);
+    run(&mut toy, setup, &AtomicBool::new(false)).unwrap();
+    assert_eq!(logged(&path), [(40, 25.0), (80, 65.0), (100, 95.0)]);
+    let records = read_records(&path.join("metrics.jsonl")).unwrap();
+    let returns: Vec<_> = records.iter().map(|record| record.get("episode_return")).collect();
+    assert_eq!(returns, [None, Some(7.0), None, None], "also of an iteration that is not at the clock");
+}
+
+#[test]
+fn the_best_evaluation_is_the_best_that_is_still_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run");
+    let go = |steps: u64, resume: bool, scores: &dyn Fn(u64) -> f32, after: After<'_>| {
+        let run_dir = if resume { RunDir::open(&path).unwrap() } else { start(&path) };
+        let mut setup = setup(run_dir, steps, resume);
+        setup.train.save_best = true;
+        let mut task = Scored { toy: Toy::with(after), scores };
+        run(&mut task, setup, &AtomicBool::new(false))
+    };
+    // The evaluation at 30 is beaten by that at 50, and the run fails before the checkpoint at 60.
+    let fails = |step: u64, metrics: &mut Metrics| metrics.push("value", if step == 60 { f64::NAN } else { 0.0 });
+    go(100, false, &|step| step as f32, Box::new(fails)).unwrap_err();
+    assert_eq!(checkpoint::list(&path.join("checkpoints")).unwrap(), [30]);
+    assert_eq!(checkpoint::list(&path.join("best")).unwrap(), [50]);
+    go(100, true, &|_| 2.0, Box::new(|_, _| {})).unwrap();
+    assert_eq!(checkpoint::list(&path.join("best")).unwrap(), [50], "nothing before it is left to beat");
 }
 
 #[test]
