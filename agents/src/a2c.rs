@@ -95,6 +95,7 @@ impl PolicyGradient for A2cConfig {
         check.schedule("learning_rate", self.learning_rate)?;
         check.schedule("entropy_coef", self.entropy_coef)?;
         check.range("value_coef", self.value_coef, 0.0, f64::MAX)?;
+        check.rollout_steps(self.rollout_steps, num_envs)?;
         if self.rollout_steps * num_envs < 2 {
             return check.refuse("rollout_steps", "at least 2 steps of all environments", self.rollout_steps);
         }
@@ -132,7 +133,7 @@ impl PolicyGradient for A2cConfig {
         let learning_rate = self.learning_rate.value(progress);
         let mut updates = Updates::default();
         updates.add(&learner.learn(&rows, self.normalize_advantage, loss, learning_rate));
-        let mut metrics = learner.finish(&updates);
+        let mut metrics = learner.finish(&updates, None);
         metrics.push("learning_rate", learning_rate);
         Ok(metrics)
     }

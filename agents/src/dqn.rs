@@ -7,11 +7,12 @@
 //! - `rainbow`: Hessel et al. 2018, <https://arxiv.org/abs/1710.02298>: double, dueling, prioritised, multi-step, C51 and
 //!   noisy networks together.
 //!
-//! Departures: truncated episodes are bootstrapped from their final observation; the importance weights' exponent is
-//! annealed over the whole run; schedules count environment steps, whatever the number of environments; on images the
-//! heads alone are noisy, and not the dense layer before them, which belongs to the convolutional network. Where the
-//! environment says which actions count, the others are neither taken nor counted in a target; what counts in the final
-//! observation of a truncated episode is not known, so that there all do.
+//! Departures: Adam in place of DQN's RMSProp; priorities of C51 are made of the cross-entropy with the target, where
+//! Rainbow has the Kullback-Leibler divergence; truncated episodes are bootstrapped from their final observation; the
+//! importance weights' exponent is annealed over the whole run; schedules count environment steps, whatever the number of
+//! environments; on images the heads alone are noisy, and not the dense layer before them, which belongs to the
+//! convolutional network. Where the environment says which actions count, the others are neither taken nor counted in a
+//! target; what counts in the final observation of a truncated episode is not known, so that there all do.
 
 use std::ops::Range;
 
@@ -19,14 +20,14 @@ use burn::prelude::*;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_core::metrics::Metrics;
+use hotfire_core::metrics::{Means, Metrics};
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
 use hotfire_envs::Buffer;
 use hotfire_nn::{Activation, Adam, AdamConfig, Network, ema};
 use serde::{Deserialize, Serialize};
 
-use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::experience::{Experience, ExperienceConfig, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::on_policy::Check;
 use crate::q_head::{ErrorLoss, QHead, TdBatch, best_actions};
@@ -100,7 +101,7 @@ pub struct DqnConfig {
     pub batch_size: usize,
     /// Transitions that the replay memory keeps.
     pub replay_capacity: usize,
-    /// Environment steps under random actions before learning starts.
+    /// Environment steps under random actions. Learning starts after them, as soon as there are enough for a batch.
     pub learning_starts: u64,
     /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,

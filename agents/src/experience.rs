@@ -7,7 +7,7 @@
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_core::metrics::Metrics;
+use hotfire_core::metrics::{Means, Metrics};
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::{StreamRng, stream};
 use hotfire_envs::{Buffer, Dtype, Space, VecEnv};
@@ -73,6 +73,10 @@ impl ExperienceConfig {
         check.at_least_one("batch_size", self.batch_size)?;
         check.at_least_one("replay_capacity", self.replay_capacity)?;
         check.at_least_one("train_freq", self.train_freq)?;
+        if self.train_freq as u64 > setting.total_steps {
+            let expected = format!("at most train.steps = {}", setting.total_steps);
+            return check.refuse("train_freq", &expected, self.train_freq);
+        }
         check.at_least_one("gradient_steps", self.gradient_steps)?;
         check.at_least_one("n_step", self.n_step)?;
         if self.replay_capacity > u32::MAX as usize / 2 {
@@ -154,7 +158,8 @@ impl ActionMap {
                 }
             }
             Space::Discrete { n, start } => Ok(Self::Discrete { n: *n as usize, start: *start }),
-            _ => Err(format!("{name} can't choose actions from {space}; ppo may")),
+            Space::MultiDiscrete { .. } => Err(format!("{name} can't choose actions from {space}; ppo can")),
+            _ => Err(format!("{name} can't choose actions from {space}")),
         }
     }
 
@@ -261,8 +266,13 @@ impl Experience {
         let actions =
             ActionMap::new(&action_space, serves, name).map_err(|problem| document.invalid("env.id", problem))?;
         if let (InputShape::Image([channels, height, width]), false) = (encoder.shape(), serves.images) {
-            let problem = format!("{name} serves no pictures, found {channels}x{height}x{width}; ppo and dqn do");
+            let others = if matches!(actions, ActionMap::Box { .. }) { "ppo does" } else { "ppo and dqn do" };
+            let problem = format!("{name} serves no pictures, found {channels}x{height}x{width}; {others}");
             return Err(document.invalid("env.id", problem));
+        }
+        if config.noise != Noise::None && matches!(actions, ActionMap::Discrete { .. }) {
+            let problem = format!("there is no noise on Discrete actions, found {action_space}; leave it out");
+            return Err(document.invalid("agent.noise", problem));
         }
         envs.reset(stream(setting.seed, "environments", 0).next_u64() >> 1);
         let masks = envs.action_masks().filter(|_| config.uses_masks);
@@ -498,29 +508,6 @@ pub(crate) fn iterate(agent: &mut impl OffPolicy) -> Result<Metrics, CoreError> 
         }
     }
     Ok(means.into_metrics())
-}
-
-/// Means of what happens during an iteration.
-#[derive(Default)]
-pub(crate) struct Means {
-    sums: Vec<(&'static str, f64, f64)>,
-}
-
-impl Means {
-    pub fn add(&mut self, key: &'static str, value: f64) {
-        match self.sums.iter_mut().find(|(known, ..)| *known == key) {
-            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1.0),
-            None => self.sums.push((key, value, 1.0)),
-        }
-    }
-
-    fn into_metrics(self) -> Metrics {
-        let mut metrics = Metrics::new();
-        for (key, sum, count) in self.sums {
-            metrics.push(key, sum / count);
-        }
-        metrics
-    }
 }
 
 #[cfg(test)]

@@ -90,25 +90,44 @@ impl ObservationNormalizer {
 ///
 /// Engstrom et al. 2020, <https://arxiv.org/abs/2005.12729>, section 3; the mean is kept, since shifting rewards would
 /// change the task.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RewardNormalizer {
-    returns: Vec<f64>,
-    seen: Moments,
+    statistics: RewardStatistics,
     gamma: f64,
     clip: f32,
+}
+
+/// What a [`RewardNormalizer`] has seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RewardStatistics {
+    /// Discounted returns so far of the episodes in hand: `[N]`.
+    returns: Vec<f64>,
+    seen: Moments,
 }
 
 impl RewardNormalizer {
     /// For `num_envs` environments whose returns are discounted by `gamma`.
     pub fn new(num_envs: usize, gamma: f64, clip: f32) -> Self {
-        Self { returns: vec![0.0; num_envs], seen: Moments::new(1), gamma, clip }
+        let statistics = RewardStatistics { returns: vec![0.0; num_envs], seen: Moments::new(1) };
+        Self { statistics, gamma, clip }
+    }
+
+    /// What was seen so far, for a checkpoint.
+    pub fn statistics(&self) -> &RewardStatistics {
+        &self.statistics
+    }
+
+    /// Goes on from what another one had seen, of as many environments.
+    pub fn restore(&mut self, statistics: RewardStatistics) {
+        self.statistics = statistics;
     }
 
     /// Takes in one step's rewards and episode ends, all `[N]`.
     pub fn observe(&mut self, rewards: &[f32], terminated: &[bool], truncated: &[bool]) {
-        for (n, discounted) in self.returns.iter_mut().enumerate() {
+        let RewardStatistics { returns, seen } = &mut self.statistics;
+        for (n, discounted) in returns.iter_mut().enumerate() {
             *discounted = *discounted * self.gamma + f64::from(rewards[n]);
-            self.seen.add(&[*discounted as f32]);
+            seen.add(&[*discounted as f32]);
             if terminated[n] || truncated[n] {
                 *discounted = 0.0;
             }
@@ -117,7 +136,7 @@ impl RewardNormalizer {
 
     /// Normalises rewards in place.
     pub fn normalize(&self, rewards: &mut [f32]) {
-        let scale = (1.0 / (self.seen.std(0) + 1e-8).max(1e-4)) as f32;
+        let scale = (1.0 / (self.statistics.seen.std(0) + 1e-8).max(1e-4)) as f32;
         rewards.iter_mut().for_each(|r| *r = (*r * scale).clamp(-self.clip, self.clip));
     }
 }
@@ -161,5 +180,10 @@ mod tests {
         normalizer.normalize(&mut rewards);
         assert!((f64::from(rewards[0]) - 1.0 / std).abs() < 1e-6);
         assert!((f64::from(rewards[1]) + 3.0 / std).abs() < 1e-5);
+
+        let mut other = RewardNormalizer::new(1, 0.9, 10.0);
+        other.restore(normalizer.statistics().clone());
+        other.observe(&[1.0], &[false], &[false]);
+        assert_eq!(other.statistics().returns, [0.9 * 4.0 + 1.0], "with its own discount");
     }
 }

@@ -20,7 +20,7 @@ use crate::actor_critic::{ActorCritic, ActorCriticShape, GreedyActorCritic, Head
 use crate::checkpoint::{load_envs, misfit, save_envs};
 use crate::export::{ExportExample, ExportOutput};
 use crate::gae::{Trajectory, gae};
-use crate::normalize::{ObservationNormalizer, RewardNormalizer};
+use crate::normalize::{ObservationNormalizer, RewardNormalizer, RewardStatistics};
 use crate::observation::ObservationEncoder;
 use crate::registry::Setting;
 use crate::rnd::{Rnd, RndConfig};
@@ -108,6 +108,13 @@ impl Check<'_> {
         if widths.contains(&0) { self.refuse(key, "positive widths", format!("{widths:?}")) } else { Ok(()) }
     }
 
+    /// Checks the steps that each of the environments takes for an update: rows of a rollout have numbers of 32 bits.
+    pub fn rollout_steps(&self, steps: usize, num_envs: usize) -> Result<(), ConfigError> {
+        self.at_least_one("rollout_steps", steps)?;
+        let most = u32::MAX as usize / num_envs.max(1);
+        if steps <= most { Ok(()) } else { self.refuse("rollout_steps", &format!("at most {most}"), steps) }
+    }
+
     pub fn at_least_one(&self, key: &str, value: usize) -> Result<(), ConfigError> {
         if value > 0 { Ok(()) } else { self.refuse(key, "at least 1", value) }
     }
@@ -144,7 +151,7 @@ struct State {
     step: u64,
     optimizer_steps: u64,
     observation_normalizer: Option<ObservationNormalizer>,
-    reward_normalizer: Option<RewardNormalizer>,
+    reward_normalizer: Option<RewardStatistics>,
 }
 
 impl Learner {
@@ -349,8 +356,9 @@ impl Learner {
         Update { parts, gradient_norm, predictor }
     }
 
-    /// Counts the rollout's steps; returns what there is to say about it and its updates.
-    pub fn finish(&mut self, updates: &Updates) -> Metrics {
+    /// Counts the rollout's steps; returns what there is to say about it and its updates. `rows` are those that
+    /// were learned from, if not all.
+    pub fn finish(&mut self, updates: &Updates, rows: Option<&[u32]>) -> Metrics {
         let len = self.rollout.len();
         self.step += len as u64;
         let mut metrics = Metrics::new();
@@ -361,7 +369,11 @@ impl Learner {
             metrics.push("episode_length", lengths.sum::<f64>() / episodes);
         }
         updates.push_means(&mut metrics);
-        metrics.push("explained_variance", explained_variance(&self.values[..len], &self.returns[..len]));
+        let learned = |source: &[f32]| -> Vec<f32> {
+            rows.map_or_else(|| source.to_vec(), |rows| rows.iter().map(|row| source[*row as usize]).collect())
+        };
+        let (values, returns) = (learned(&self.values[..len]), learned(&self.returns[..len]));
+        metrics.push("explained_variance", explained_variance(&values, &returns));
         if self.rnd.is_some() {
             metrics.push("intrinsic_reward", self.intrinsic_reward);
         }
@@ -432,7 +444,7 @@ impl Learner {
                 step: self.step,
                 optimizer_steps,
                 observation_normalizer: self.observation_normalizer.clone(),
-                reward_normalizer: self.reward_normalizer.clone(),
+                reward_normalizer: self.reward_normalizer.as_ref().map(|rewards| rewards.statistics().clone()),
             },
         )
     }
@@ -440,6 +452,15 @@ impl Learner {
     /// Restores what [`Learner::save`] wrote.
     pub fn load(&mut self, from: &CheckpointReader) -> Result<(), CoreError> {
         let state: State = from.json("agent.json")?;
+        for (key, was, is) in [
+            ("normalize_observations", state.observation_normalizer.is_some(), self.config.normalize_observations),
+            ("normalize_rewards", state.reward_normalizer.is_some(), self.config.normalize_rewards),
+        ] {
+            if was != is {
+                let problem = format!("agent.{key} is {was} there, and can't change to {is} on the way");
+                return Err(misfit(from, "agent.json", problem));
+            }
+        }
         let net = from.module("network.safetensors", self.net.clone())?;
         self.optimizer.restore(from, "optimizer.safetensors", &net, state.optimizer_steps)?;
         if net.memory.is_some() {
@@ -458,7 +479,9 @@ impl Learner {
         self.net = net;
         self.step = state.step;
         self.observation_normalizer = state.observation_normalizer;
-        self.reward_normalizer = state.reward_normalizer;
+        if let (Some(normalizer), Some(statistics)) = (&mut self.reward_normalizer, state.reward_normalizer) {
+            normalizer.restore(statistics);
+        }
         Ok(())
     }
 }

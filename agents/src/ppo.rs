@@ -123,7 +123,7 @@ impl PolicyGradient for PpoConfig {
         if let Some(kl) = self.target_kl {
             check.positive("target_kl", kl)?;
         }
-        check.at_least_one("rollout_steps", self.rollout_steps)?;
+        check.rollout_steps(self.rollout_steps, num_envs)?;
         check.at_least_one("epochs", self.epochs)?;
         if self.recurrent.is_some() {
             if self.minibatches == 0 || !num_envs.is_multiple_of(self.minibatches) {
@@ -170,7 +170,7 @@ impl PolicyGradient for PpoConfig {
                 break;
             }
         }
-        let mut metrics = learner.finish(&updates);
+        let mut metrics = learner.finish(&updates, None);
         metrics.push("learning_rate", self.learning_rate.value(progress));
         Ok(metrics)
     }

@@ -4,9 +4,9 @@
 //! Gallici et al. 2024, "Simplifying deep temporal difference learning", <https://arxiv.org/abs/2407.04811>, algorithm 1
 //! with `Q(lambda)` returns: `R_t = r_t + gamma (lambda R_{t+1} + (1 - lambda) max_a Q(s_{t+1}, a))`. That is the
 //! advantage estimator of [`crate::gae`] on the values `max_a Q` plus these values. It departs from the authors' code in
-//! bootstrapping truncated episodes from their final observation, and on images in its network: theirs normalises the
-//! convolution and its dense layer of 128, and the head follows; ours leaves both as they are and normalises the `hidden`
-//! layers alone.
+//! bootstrapping truncated episodes from their final observation, where all actions count, since no mask is known, and on
+//! images in its network: theirs normalises the convolution and its dense layer of 128, and the head follows; ours leaves
+//! both as they are and normalises the `hidden` layers alone.
 
 use burn::prelude::*;
 use hotfire_core::CoreError;
@@ -107,7 +107,7 @@ impl PqnConfig {
         check.positive("reward_scale", self.reward_scale)?;
         check.positive("max_grad_norm", self.max_grad_norm)?;
         check.positive("adam_epsilon", self.adam_epsilon)?;
-        check.at_least_one("rollout_steps", self.rollout_steps)?;
+        check.rollout_steps(self.rollout_steps, num_envs)?;
         check.at_least_one("epochs", self.epochs)?;
         let steps = self.rollout_steps * num_envs;
         if self.minibatches == 0 || !steps.is_multiple_of(self.minibatches) {

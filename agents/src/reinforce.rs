@@ -119,7 +119,7 @@ impl PolicyGradient for ReinforceConfig {
         // One row has no spread to divide by.
         let normalize = self.normalize_advantage && rows.len() > 1;
         updates.add(&learner.learn(&rows, normalize, loss, learning_rate));
-        let mut metrics = learner.finish(&updates);
+        let mut metrics = learner.finish(&updates, Some(&rows));
         metrics.push("learning_rate", learning_rate);
         Ok(metrics)
     }

@@ -16,7 +16,7 @@ use hotfire_core::seed::stream;
 use hotfire_nn::{Activation, Adam, AdamConfig, InputShape, Mlp, Network, Torso};
 use serde::{Deserialize, Serialize};
 
-use crate::normalize::{ObservationNormalizer, RewardNormalizer};
+use crate::normalize::{ObservationNormalizer, RewardNormalizer, RewardStatistics};
 
 /// Bound of a normalised observation.
 const OBSERVATION_CLIP: f32 = 5.0;
@@ -121,7 +121,7 @@ pub(crate) struct Rnd {
 struct State {
     optimizer_steps: u64,
     observations: ObservationNormalizer,
-    rewards: RewardNormalizer,
+    rewards: RewardStatistics,
 }
 
 impl Rnd {
@@ -186,7 +186,8 @@ impl Rnd {
         to.module("rnd_target.safetensors", &self.target)?;
         to.module("rnd_predictor.safetensors", &self.predictor)?;
         let optimizer_steps = self.optimizer.save(to, "rnd_optimizer.safetensors", &self.predictor)?;
-        let state = State { optimizer_steps, observations: self.observations.clone(), rewards: self.rewards.clone() };
+        let (observations, rewards) = (self.observations.clone(), self.rewards.statistics().clone());
+        let state = State { optimizer_steps, observations, rewards };
         to.json("rnd.json", &state)
     }
 
@@ -196,7 +197,8 @@ impl Rnd {
         self.predictor = from.module("rnd_predictor.safetensors", self.predictor.clone())?;
         let steps = state.optimizer_steps;
         self.optimizer.restore(from, "rnd_optimizer.safetensors", &self.predictor, steps)?;
-        (self.observations, self.rewards) = (state.observations, state.rewards);
+        self.observations = state.observations;
+        self.rewards.restore(state.rewards);
         Ok(())
     }
 }

@@ -196,7 +196,7 @@ impl Rollout {
             }
             forget_ended(&mut self.states, envs.terminated(), envs.truncated());
             t += 1;
-            if until == Until::EpisodesEnd && t == LONGEST_EPISODE as usize {
+            if until == Until::EpisodesEnd && t == LONGEST_EPISODE as usize && playing.contains(&true) {
                 let problem = format!("an episode goes on after {t} steps; limit it by env.options.max_episode_steps");
                 return Err(CoreError::Failed(problem));
             }

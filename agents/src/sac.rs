@@ -14,7 +14,7 @@ use burn::prelude::*;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_core::metrics::Metrics;
+use hotfire_core::metrics::{Means, Metrics};
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
 use hotfire_envs::Buffer;
@@ -24,7 +24,7 @@ use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{load_learned, save_learned};
-use crate::experience::{ActionMap, Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::experience::{ActionMap, Experience, ExperienceConfig, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join, targets};
 use crate::on_policy::Check;
@@ -58,13 +58,13 @@ pub struct SacConfig {
     pub batch_size: usize,
     /// Transitions that the replay memory keeps.
     pub replay_capacity: usize,
-    /// Environment steps under random actions before learning starts.
+    /// Environment steps under random actions. Learning starts after them, as soon as there are enough for a batch.
     pub learning_starts: u64,
     /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,
     /// Gradient steps of a round.
     pub gradient_steps: usize,
-    /// Steps summed into a return before the target critics' value.
+    /// Steps summed into a return before the target critics' value; the entropy of those in between is left out.
     pub n_step: usize,
     /// The temperature, or where it starts if it is learned.
     pub temperature: f64,
@@ -202,7 +202,15 @@ impl Sac {
         let width = experience.actions.width();
         let (outputs, target_entropy) = match experience.actions {
             ActionMap::Box { .. } => (2 * width, -(width as f64)),
-            ActionMap::Discrete { .. } => (width, DISCRETE_ENTROPY * (width as f64).ln()),
+            ActionMap::Discrete { .. } => {
+                let most = (width as f64).ln();
+                // Beyond, the temperature would rise or fall for ever.
+                if let Some(target) = config.target_entropy.filter(|target| !(0.0..most).contains(target)) {
+                    let expected = format!("a number from 0 to below {most:.4}, the entropy of even chances");
+                    return Check { document }.refuse("target_entropy", &expected, target);
+                }
+                (width, DISCRETE_ENTROPY * most)
+            }
         };
         let observation_len = experience.encoder.outputs();
         let sizes = [&[observation_len], &config.hidden[..], &[outputs]].concat();
@@ -413,8 +421,11 @@ impl Agent for Sac {
         let optimizer = &mut self.temperature_optimizer;
         let temperature = load_learned(from, "temperature", &self.temperature, optimizer, state.temperature_steps)?;
         self.experience.load(from)?;
-        (self.actor, self.critics, self.target_critics, self.temperature) =
-            (actor, critics, target_critics, temperature);
+        (self.actor, self.critics, self.target_critics) = (actor, critics, target_critics);
+        // One that is not learned is a setting, which may have changed.
+        if self.config.learn_temperature {
+            self.temperature = temperature;
+        }
         (self.experience.step, self.experience.updates) = (state.step, state.updates);
         self.acting = None;
         Ok(())

@@ -4,17 +4,18 @@
 //!   <https://arxiv.org/abs/1802.09477>: two critics, noise on the target's action, a policy that learns more slowly.
 //! - `ddpg`: Lillicrap et al. 2016, "Continuous control with deep reinforcement learning",
 //!   <https://arxiv.org/abs/1509.02971>: none of the three. Without the paper's batch normalisation, its weight decay and
-//!   its final layers' own initialisation; and with TD3's settings where the paper has others: independent normal noise of
-//!   0.1 on actions (the paper: an Ornstein-Uhlenbeck process of 0.2, which is `noise = "ou"`), one step size of 1e-3 for
-//!   policy and critic (the paper: 1e-4 and 1e-3), `tau` 0.005 (0.001), batches of 256 (64), hidden layers of 256 and 256
-//!   (400 and 300).
+//!   its final layers' own initialisation, and with the action at the critic's input, where the paper has it join at the
+//!   second hidden layer; and with TD3's settings where the paper has others: independent normal noise of
+//!   0.1 on actions (the paper: an Ornstein-Uhlenbeck process of 0.2, which is `noise = "ou"` with `noise_std = 0.2`), one
+//!   step size of 1e-3 for policy and critic (the paper: 1e-4 and 1e-3), `tau` 0.005 (0.001), batches of 256 (64), hidden
+//!   layers of 256 and 256 (400 and 300).
 
 use burn::module::Module;
 use burn::prelude::*;
 use hotfire_core::CoreError;
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
 use hotfire_core::config::{ConfigDocument, ConfigError};
-use hotfire_core::metrics::Metrics;
+use hotfire_core::metrics::{Means, Metrics};
 use hotfire_core::schedule::Schedule;
 use hotfire_core::seed::stream;
 use hotfire_envs::Buffer;
@@ -23,7 +24,7 @@ use hotfire_nn::{Activation, Adam, AdamConfig, CompiledMlp, Mlp, ema};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{load_learned, save_learned};
-use crate::experience::{Experience, ExperienceConfig, Means, Noise, OffPolicy, Serves, iterate};
+use crate::experience::{Experience, ExperienceConfig, Noise, OffPolicy, Serves, iterate};
 use crate::host_loss::{carry, to_tensor, to_vec};
 use crate::off_policy::{Critics, GreedyActor, export, greedy_values, join, targets};
 use crate::on_policy::Check;
@@ -62,7 +63,7 @@ pub struct Td3Config {
     pub batch_size: usize,
     /// Transitions that the replay memory keeps.
     pub replay_capacity: usize,
-    /// Environment steps under random actions before learning starts.
+    /// Environment steps under random actions. Learning starts after them, as soon as there are enough for a batch.
     pub learning_starts: u64,
     /// Environment steps between rounds of learning, rounded up to whole steps of all environments.
     pub train_freq: usize,

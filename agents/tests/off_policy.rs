@@ -54,7 +54,11 @@ fn mistakes_are_found_before_the_first_step() {
         ("dqn", pendulum, "", "dqn needs Discrete actions"),
         ("rainbow", pendulum, "", "rainbow needs Discrete actions"),
         ("c51", pendulum, "", "sac and ppo serve Box actions"),
-        ("sac", "CarRacing-v3", "", "sac serves no pictures, found 3x96x96; ppo and dqn do"),
+        ("sac", "CarRacing-v3", "", "sac serves no pictures, found 3x96x96; ppo does"),
+        ("sac", "MinAtar/Breakout-v1", "", "sac serves no pictures, found 4x10x10; ppo and dqn do"),
+        ("sac", cartpole, "noise = \"ou\"", "agent.noise: there is no noise on Discrete actions, found Discrete(2)"),
+        ("sac", cartpole, "target_entropy = 0.7", "agent.target_entropy: expected a number from 0 to below 0.693"),
+        ("sac", cartpole, "target_entropy = -1.0", "agent.target_entropy"),
         ("sac", pendulum, "temperature = 0.0", "agent.temperature: expected a positive number, found 0"),
         ("td3", pendulum, "policy_delay = 0", "agent.policy_delay: expected at least 1, found 0"),
         ("dqn", cartpole, "epsilon = 1.5", "agent.epsilon: expected a number from 0 to 1, found 1.5"),
@@ -83,6 +87,7 @@ fn mistakes_are_found_before_the_first_step() {
             ("n_step = 0", "agent.n_step: expected at least 1, found 0"),
             ("gamma = 1.5", "agent.gamma: expected a number from 0 to 1, found 1.5"),
             ("train_freq = 0", "agent.train_freq"),
+            ("train_freq = 5001", "agent.train_freq: expected at most train.steps = 5000, found 5001"),
             ("gradient_steps = 0", "agent.gradient_steps"),
             ("tau = 0.0", "agent.tau"),
         ] {
@@ -294,6 +299,22 @@ impl Policy for Up {
 fn an_evaluation_cuts_off_episodes_that_do_not_end() {
     let episodes = evaluate(&mut Up, &envs("CliffWalking-v1"), 2, 1).unwrap();
     assert_eq!(episodes, [(-100_000.0, 100_000); 2]);
+}
+
+#[test]
+fn a_temperature_that_is_not_learned_is_a_setting() {
+    let make = |settings: &str| try_agent("sac", &envs("Pendulum-v1"), settings).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let mut learned = make("");
+    advance(learned.as_mut(), 200);
+    let saved = checkpoint(learned.as_ref(), dir.path());
+    let next = |settings: &str| {
+        let mut agent = make(settings);
+        agent.load(&saved).unwrap();
+        agent.iterate().unwrap().get("temperature").unwrap()
+    };
+    assert!((0.8..0.999).contains(&next("")), "goes on where it was: {}", next(""));
+    assert!((next("learn_temperature = false\ntemperature = 0.25") - 0.25).abs() < 1e-6);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What policy-gradient agents do beyond the probes: memory, masks, several choices at once, curiosity, mistakes.
 
+use std::path::Path;
+
 use burn::prelude::Device;
 use hotfire_agents::{Agent, EnvConfig, Setting, algorithm, evaluate};
 use hotfire_core::checkpoint::{CheckpointReader, CheckpointWriter};
@@ -166,6 +168,12 @@ fn advance(agent: &mut dyn Agent, steps: u64) {
     }
 }
 
+fn checkpoint(agent: &dyn Agent, dir: &Path) -> CheckpointReader {
+    let mut writer = CheckpointWriter::create(dir, agent.step()).unwrap();
+    agent.save(&mut writer).unwrap();
+    CheckpointReader::open(writer.commit().unwrap()).unwrap()
+}
+
 /// Mean return of the greedy policy.
 fn score(agent: &dyn Agent, env: &EnvConfig) -> f64 {
     let episodes = evaluate(agent.policy().as_mut(), env, 200, 1).unwrap();
@@ -235,9 +243,7 @@ fn curiosity_finds_a_reward_that_chance_does_not() {
 fn memory_masks_and_curiosity_go_on_bit_for_bit() {
     let bytes = |agent: &dyn Agent| -> Vec<(String, Vec<u8>)> {
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = CheckpointWriter::create(dir.path(), agent.step()).unwrap();
-        agent.save(&mut writer).unwrap();
-        let files = std::fs::read_dir(writer.commit().unwrap()).unwrap();
+        let files = std::fs::read_dir(checkpoint(agent, dir.path()).path()).unwrap();
         let read = |path: std::path::PathBuf| {
             (path.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(&path).unwrap())
         };
@@ -253,9 +259,7 @@ fn memory_masks_and_curiosity_go_on_bit_for_bit() {
         let mut whole = agent("ppo", &env, 3, settings);
         advance(whole.as_mut(), 7 * 4 * 3);
         let dir = tempfile::tempdir().unwrap();
-        let mut writer = CheckpointWriter::create(dir.path(), whole.step()).unwrap();
-        whole.save(&mut writer).unwrap();
-        let middle = CheckpointReader::open(writer.commit().unwrap()).unwrap();
+        let middle = checkpoint(whole.as_ref(), dir.path());
         let mut resumed = agent("ppo", &env, 3, settings);
         resumed.load(&middle).unwrap();
         for agent in [&mut whole, &mut resumed] {
@@ -268,13 +272,26 @@ fn memory_masks_and_curiosity_go_on_bit_for_bit() {
 }
 
 #[test]
+fn normalisation_can_not_change_on_the_way() {
+    let env = envs(hotfire_envs::spec("CartPole-v1").unwrap(), 4);
+    let dir = tempfile::tempdir().unwrap();
+    let mut before = agent("ppo", &env, 1, "normalize_rewards = true");
+    before.iterate().unwrap();
+    let saved = checkpoint(before.as_ref(), dir.path());
+    let load = |settings: &str| agent("ppo", &env, 1, settings).load(&saved).map_err(|error| error.to_string());
+    assert_eq!(load("normalize_rewards = true\ngamma = 0.5"), Ok(()));
+    for (settings, want) in [
+        ("", "agent.normalize_rewards is true there, and can't change to false on the way"),
+        ("normalize_rewards = true\nnormalize_observations = true", "agent.normalize_observations is false there"),
+    ] {
+        let problem = load(settings).unwrap_err();
+        assert!(problem.contains(want), "{settings:?}: {problem}");
+    }
+}
+
+#[test]
 fn mistakes_are_refused_before_the_first_step() {
-    let cartpole = EnvConfig {
-        spec: hotfire_envs::spec("CartPole-v1").unwrap(),
-        num_envs: 4,
-        options: Vec::new(),
-        wrappers: Vec::new(),
-    };
+    let cartpole = envs(hotfire_envs::spec("CartPole-v1").unwrap(), 4);
     let recall = envs(&RECALL, 4);
     for (name, env, settings, want) in [
         ("ppo", &cartpole, "network = \"nature_cnn\"", "nature_cnn needs images, found vectors of 4 elements"),
@@ -285,7 +302,8 @@ fn mistakes_are_refused_before_the_first_step() {
         ("ppo", &cartpole, "rnd = { gamma = 1.5 }", "agent.rnd.gamma: expected a number from 0 to below 1"),
         ("ppo", &cartpole, "rnd = { gama = 0.9 }", "gama"),
         ("a2c", &recall, "normalize_observations = true", "only vectors of floats can be normalised"),
-        ("a2c", &cartpole, "rollout_steps = 0", "at least 2 steps"),
+        ("a2c", &cartpole, "rollout_steps = 0", "agent.rollout_steps: expected at least 1, found 0"),
+        ("ppo", &cartpole, "rollout_steps = 2000000000", "agent.rollout_steps: expected at most 1073741823"),
         ("reinforce", &cartpole, "gamma = 1.5", "agent.gamma: expected a number from 0 to 1, found 1.5"),
         ("reinforce", &cartpole, "clip = 0.2", "clip"),
     ] {

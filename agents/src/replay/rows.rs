@@ -29,7 +29,7 @@ impl Rows {
     /// Rows in memory, or in an unnamed file below `directory`, which the system may page out.
     ///
     /// # Errors
-    /// If the file can't be made, or so much memory is not free.
+    /// If the file can't be made, or so much memory or disk is not free.
     pub fn new(count: usize, len: usize, directory: Option<&Path>) -> io::Result<Self> {
         let bytes = match directory {
             None => {
@@ -40,7 +40,7 @@ impl Rows {
             }
             Some(directory) => {
                 let file = unnamed_file(directory)?;
-                file.set_len((count * len).max(1) as u64)?;
+                reserve(&file, count.checked_mul(len).ok_or(io::ErrorKind::StorageFull)?.max(1))?;
                 // SAFETY: the file has no name, so nothing else changes or truncates it while it is mapped.
                 Bytes::Mapped(unsafe { MmapMut::map_mut(&file)? })
             }
@@ -82,6 +82,18 @@ fn too_large(bytes: usize) -> io::Error {
     io::Error::new(io::ErrorKind::OutOfMemory, format!("{gigabytes:.1} GB are not free; {mend}"))
 }
 
+/// Makes the file so long, with blocks behind it all: a write to a mapped page that the disk has none left for would end
+/// the process.
+fn reserve(file: &File, bytes: usize) -> io::Result<()> {
+    match fs4::FileExt::allocate(file, bytes as u64) {
+        // Some network file systems can't.
+        Err(error) if error.kind() != io::ErrorKind::Unsupported => {
+            Err(io::Error::new(error.kind(), format!("{:.1} GB: {error}", bytes as f64 / 1e9)))
+        }
+        _ => file.set_len(bytes as u64),
+    }
+}
+
 /// A new file whose name is removed at once, so that it goes with its last user, however the process ends.
 fn unnamed_file(directory: &Path) -> io::Result<File> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -101,5 +113,13 @@ mod tests {
         let error = Rows::new(1 << 40, 1 << 20, None).unwrap_err().to_string();
         assert!(error.contains("1152921504.6 GB are not free; keep fewer transitions"), "{error}");
         assert!(Rows::new(usize::MAX, 2, None).is_err(), "the size itself is out of range");
+    }
+
+    #[test]
+    fn a_disk_that_is_too_small_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = Rows::new(15 << 20, 1 << 20, Some(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("16492.7 GB: "), "{error}");
+        assert!(Rows::new(usize::MAX, 2, Some(dir.path())).is_err(), "the size itself is out of range");
     }
 }
