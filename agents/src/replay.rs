@@ -174,7 +174,7 @@ impl Replay {
         let row_bytes = |space: &Space| bytes(&Buffer::new(space, 1)).len();
         let rows = |len, directory| {
             Rows::new(slots * lanes, len, directory).map_err(|error| match &config.directory {
-                Some(place) => CoreError::io(place, "make a replay file in")(error),
+                Some(place) => CoreError::io(place, "make a replay file there")(error),
                 None => CoreError::Failed(format!("a replay memory of {} transitions: {error}", config.capacity)),
             })
         };

@@ -88,7 +88,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     match fs4::FileExt::allocate(file, bytes as u64) {
         // Some network file systems can't.
         Err(error) if error.kind() != io::ErrorKind::Unsupported => {
-            Err(io::Error::new(error.kind(), format!("{:.1} GB: {error}", bytes as f64 / 1e9)))
+            Err(io::Error::new(error.kind(), format!("{:.1} GB are not free: {error}", bytes as f64 / 1e9)))
         }
         _ => file.set_len(bytes as u64),
     }
@@ -119,7 +119,7 @@ mod tests {
     fn a_disk_that_is_too_small_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let error = Rows::new(15 << 20, 1 << 20, Some(dir.path())).unwrap_err().to_string();
-        assert!(error.contains("16492.7 GB: "), "{error}");
+        assert!(error.contains("16492.7 GB are not free: "), "{error}");
         assert!(Rows::new(usize::MAX, 2, Some(dir.path())).is_err(), "the size itself is out of range");
     }
 }
