@@ -369,11 +369,15 @@ impl Learner {
             metrics.push("episode_length", lengths.sum::<f64>() / episodes);
         }
         updates.push_means(&mut metrics);
-        let learned = |source: &[f32]| -> Vec<f32> {
-            rows.map_or_else(|| source.to_vec(), |rows| rows.iter().map(|row| source[*row as usize]).collect())
-        };
-        let (values, returns) = (learned(&self.values[..len]), learned(&self.returns[..len]));
-        metrics.push("explained_variance", explained_variance(&values, &returns));
+        let (values, returns) = (&self.values[..len], &self.returns[..len]);
+        let explained = rows.map_or_else(
+            || explained_variance(values, returns),
+            |rows| {
+                let gather = |source: &[f32]| -> Vec<f32> { rows.iter().map(|row| source[*row as usize]).collect() };
+                explained_variance(&gather(values), &gather(returns))
+            },
+        );
+        metrics.push("explained_variance", explained);
         if self.rnd.is_some() {
             metrics.push("intrinsic_reward", self.intrinsic_reward);
         }

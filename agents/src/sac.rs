@@ -70,8 +70,8 @@ pub struct SacConfig {
     pub temperature: f64,
     /// Whether the temperature is learned.
     pub learn_temperature: bool,
-    /// The entropy that a learned temperature aims at. Without one: minus the number of elements of a Box action, or
-    /// 0.98 of the largest entropy of Discrete actions.
+    /// The entropy that a learned temperature aims at, for Discrete actions from 0 to below the logarithm of their number.
+    /// Without one: minus the number of elements of a Box action, or 0.98 of the largest entropy of Discrete actions.
     pub target_entropy: Option<f64>,
     /// What is added to Box actions while experience is collected: `none`, `gaussian` or `ou`.
     pub noise: Noise,

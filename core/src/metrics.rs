@@ -86,11 +86,6 @@ impl Means {
         }
     }
 
-    /// Whether nothing was counted.
-    pub fn is_empty(&self) -> bool {
-        self.sums.is_empty()
-    }
-
     /// The means.
     pub fn into_metrics(self) -> Metrics {
         Metrics { entries: self.sums.into_iter().map(|(key, sum, count)| (key, sum / count)).collect() }
@@ -186,7 +181,6 @@ mod tests {
     #[test]
     fn means_are_of_those_that_have_the_value() {
         let mut means = Means::default();
-        assert!(means.is_empty());
         for (loss, episode) in [(1.0, None), (4.0, Some(10.0)), (1.0, None)] {
             let mut metrics = Metrics::new();
             metrics.push("loss", loss);

@@ -365,7 +365,7 @@ impl Run {
     fn interrupt(&mut self, task: &dyn Task) -> Result<RunReport, CoreError> {
         if task.step() > 0 {
             // The time so far is kept with the last logged step.
-            if !self.unlogged.is_empty() {
+            if task.step() > self.last_log.0 {
                 let mut metrics = mem::take(&mut self.unlogged).into_metrics();
                 self.log(task.step(), &mut metrics)?;
                 self.last_finite = Some((task.step(), metrics));

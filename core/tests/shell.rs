@@ -374,6 +374,26 @@ fn a_line_has_the_means_since_the_last() {
 }
 
 #[test]
+fn an_interruption_logs_what_is_not_logged_yet() {
+    for values in [[Some(1.0), Some(3.0)], [None, None]] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run");
+        let stop = AtomicBool::new(false);
+        let mut toy = Toy::with(|step, metrics| {
+            *metrics = Metrics::new();
+            values[step as usize / 10 - 1].into_iter().for_each(|value: f64| metrics.push("value", value));
+            stop.store(step == 20, Ordering::Relaxed);
+        });
+        let mut setup = setup(start(&path), 100, false);
+        (setup.train.eval_interval, setup.train.checkpoint_interval, setup.train.log_interval) = (0, 0, 40);
+        run(&mut toy, setup, &stop).unwrap();
+        let records = read_records(&path.join("metrics.jsonl")).unwrap();
+        let lines: Vec<_> = records.iter().map(|record| (record.step, record.get("value"))).collect();
+        assert_eq!(lines, [(20, values[0].map(|_| 2.0))], "the time is kept, whether or not there is a metric");
+    }
+}
+
+#[test]
 fn the_best_evaluation_is_the_best_that_is_still_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run");
